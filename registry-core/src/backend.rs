@@ -1,0 +1,160 @@
+//! What the author of a backend writes: a [`Protocol`] that makes a [`Source`] for each watched service and a
+//! [`Lease`] for each registration.
+//!
+//! A backend holds protocol knowledge only: how a set is read, how an entry is written. When to ask again, how
+//! long to wait, what to keep in an outage, when to register anew and how to leave are decided once for all
+//! backends, by the two drivers. A backend spawns no task.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::error::Result;
+use crate::model::{Instance, InstanceId, ServiceName};
+use crate::report::Report;
+use crate::settings::Settings;
+
+/// A registry's protocol: the one entry point of a backend. [`Registry::new`](crate::Registry::new) makes a
+/// registry of it.
+///
+/// # Contract
+/// - No method blocks; constructors do no I/O.
+/// - Every async method is bounded in time by itself, by [`Settings::request_timeout`] or less for each
+///   exchange with the server.
+#[async_trait]
+pub trait Protocol: Debug + Send + Sync + 'static {
+    /// Reads one service.
+    type Source: Source;
+    /// Keeps one registration.
+    type Lease: Lease;
+
+    /// A source for a service. Does no I/O.
+    fn source(&self, service: &ServiceName) -> Self::Source;
+
+    /// A lease for an instance, which publishes nothing yet. Does no I/O.
+    fn lease(&self, instance: &Instance) -> Self::Lease;
+
+    /// The settings both drivers keep to for this registry.
+    fn settings(&self) -> &Settings;
+
+    /// The names under which anything is registered, sorted.
+    async fn services(&self) -> Result<Vec<ServiceName>>;
+
+    /// Removes an entry, whoever owns it. `NotFound` if there is none.
+    async fn remove(&self, service: &ServiceName, id: &InstanceId) -> Result<()>;
+
+    /// Tries to reach, read and write the registry, and says what was refused. Leaves nothing behind.
+    async fn check(&self) -> Report;
+}
+
+/// What a [`Source`] read.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Update {
+    /// Everything that is registered; what is not in it is gone. Duplicate ids: the last one counts.
+    Full(Vec<Instance>),
+    /// What has changed since the last update.
+    Delta {
+        /// New instances, and those whose content has changed.
+        put: Vec<Instance>,
+        /// Those that are gone, and how they went.
+        gone: Vec<(InstanceId, Removal)>,
+    },
+}
+
+/// How an instance left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// By its own word, or it is known to be dead: removed at once.
+    Announced,
+    /// Without a word: it may be a crash, and it may be a fault of the registry. Subject to the mass-removal
+    /// guard, unless the instance was [`Draining`](crate::State::Draining) before.
+    Expired,
+}
+
+/// Reads one service.
+///
+/// # Contract
+/// - The first call of [`next`](Self::next) lists the registry at once and returns [`Update::Full`], so does
+///   the first after [`relist`](Self::relist) and the first after an `Err`. Every other call waits for a
+///   change. "Nothing is registered" is `Ok`, and empty.
+/// - A `Full` is complete or it is an `Err`: a partial list is never returned.
+/// - An entry that cannot be understood is skipped, counted and logged once; it never fails the list.
+/// - `next` is cancel-safe: the driver drops it to re-list or to stop, at any await. A change seen by a
+///   dropped call is returned by the next one.
+/// - Each exchange with the server is bounded in time; only the wait for a change is not. A connection that
+///   died silently must still be found out, within seconds.
+#[async_trait]
+pub trait Source: Debug + Send + 'static {
+    /// The next update; see the trait's contract.
+    async fn next(&mut self) -> Result<Update>;
+
+    /// Makes the next call of [`next`](Self::next) list from scratch.
+    fn relist(&mut self);
+
+    /// How many entries are at present left out because they cannot be understood.
+    fn skipped(&self) -> usize {
+        0
+    }
+}
+
+/// How an id is claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// The first claim of a registration: takes the id over, whoever held it. Only where the owner is provably
+    /// alive is it an error instead, [`Conflict`](crate::ErrorKind::Conflict).
+    Take,
+    /// A later claim by the same registration: creates the entry if it is absent or still ours.
+    Again,
+}
+
+/// Whether a lease is still ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// Ours, and in place.
+    Kept,
+    /// Gone: to be claimed again.
+    Lost,
+    /// Another owner has claimed the id since: this one never writes again.
+    Superseded,
+}
+
+/// What a successful claim came with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// How long the entry outlives the last renewal, as the server granted it. `None`: it lives as long as
+    /// the process, and is not renewed.
+    pub ttl: Option<Duration>,
+}
+
+/// Keeps one entry of the registry.
+///
+/// # Contract
+/// - Calls never overlap. Any call may be dropped at any await, after which the next one may be any other:
+///   what had been written is then unknown, and `claim(Again)` and `release` must be right all the same.
+/// - `Err` means "not known": the driver asks again. Only [`Kept::Lost`] is a loss, only
+///   [`Kept::Superseded`] ends the registration.
+/// - Nothing is ever removed or overwritten that a newer owner has claimed, but by `claim(Take)`.
+/// - An instance that is not [`Up`](crate::State::Up), in a format that holds no state: the entry is withdrawn
+///   and the lease kept, and a later write of an instance that is up brings it back.
+#[async_trait]
+pub trait Lease: Debug + Send + 'static {
+    /// Publishes `instance` under this lease. `Ok(None)`: another owner has the id (never for `Take`).
+    async fn claim(&mut self, how: Claim, instance: &Instance) -> Result<Option<Terms>>;
+
+    /// Renews the TTL.
+    async fn renew(&mut self) -> Result<Kept>;
+
+    /// Replaces the entry's content, in place: it is never absent between.
+    async fn write(&mut self, instance: &Instance) -> Result<Kept>;
+
+    /// Reads the entry back, and says `Lost` if it is gone or is not `instance`.
+    async fn verify(&mut self, instance: &Instance) -> Result<Kept>;
+
+    /// Resolves with `Lost` or `Superseded` when the registry says so of its own accord; never, where it
+    /// cannot. Cancel-safe. A failure to listen is retried inside, without spinning.
+    async fn lost(&mut self) -> Kept;
+
+    /// Withdraws the entry if it is ours, and ends the lease. Idempotent.
+    async fn release(&mut self) -> Result<()>;
+}
