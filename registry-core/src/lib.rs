@@ -18,7 +18,7 @@ mod settings;
 mod snapshot;
 mod url;
 
-// pub mod file;
+pub mod file;
 pub mod fixed;
 pub mod memory;
 

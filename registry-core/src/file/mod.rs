@@ -1,0 +1,110 @@
+//! `file:///dir`: a registry that is a directory, shared by the processes of one machine. Nothing is installed,
+//! nothing runs: [`open`] is all there is.
+//!
+//! # Layout
+//! An instance is two files, `/dir/SERVICE/ID.json` and `/dir/SERVICE/ID.lock`. The first is what it registered,
+//! as readable JSON, and is replaced by a rename, so that no reader sees half of it. The second is what its owner
+//! holds open under an exclusive lock for as long as it is registered. The kernel drops that lock when the
+//! process dies, however it dies, so an entry whose lock can be had has no owner: it is not listed, and whoever
+//! meets it sweeps it away. There is no TTL and nothing to renew, and a removal is proof of death, which is why
+//! the mass-removal guard is off here unless the URL asks for it.
+//!
+//! Directories are made at the first registration, and stay. A service or id is written in lower-case letters,
+//! digits, `-`, `_` and `.`; other characters as `%` and two digits, so that no file system can mistake two ids
+//! for one, or one for a device.
+//!
+//! # Bounds
+//! The owner's word reaches watchers of other processes by the system's file notification, in milliseconds; the
+//! death of an owner too on Linux, where the kernel tells of the lock's closing. Elsewhere, and wherever
+//! notification cannot be had, the directory is looked through every half second. A lost file is written anew
+//! within two seconds.
+//!
+//! Network file systems are not supported: their locks may outlive the owner, and they do not notify. Whoever
+//! may write the directory may register and remove anything in it. Only Linux has been tested; macOS and Windows
+//! are written for by the books.
+
+mod errors;
+mod follow;
+mod lease;
+mod lock;
+mod names;
+mod notice;
+mod registry;
+mod source;
+mod wire;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::registry::Registry;
+use crate::settings::Settings;
+use crate::url::RegistryUrl;
+use registry::Files;
+
+/// Opens a `file:` registry: `file:///absolute/dir`, on Windows `file:///C:/dir`. Touches nothing: a directory
+/// that does not exist is an empty registry, and is made by the first registration.
+///
+/// | key | meaning | default |
+/// |---|---|---|
+/// | `drain` | how long a leaving instance serves on | `2s` |
+/// | `verify` | how often an own entry is read back | `30s` |
+/// | `grace` | how long a loss of more than half of a service, by crashes, is held back | `0s` |
+///
+/// # Errors
+/// [`Invalid`](ErrorKind::Invalid): a path that is not absolute, a host, an unknown key or a bad value.
+/// [`Unsupported`](ErrorKind::Unsupported) outside a Tokio runtime.
+pub fn open(url: &RegistryUrl) -> Result<Registry> {
+    let root = root(url)?;
+    let mut query = url.query();
+    if query.take("ttl").is_some() {
+        return Err(Error::invalid(
+            "registry URL has the key \"ttl\": an entry of a file: registry lives exactly as long as its owner, so \
+             leave it out; known here are drain, grace, verify",
+        ));
+    }
+    let defaults = Settings {
+        grace: Duration::ZERO,
+        // There is no server that many claims at once could overwhelm.
+        claims_per_second: 10_000,
+        ..Settings::default()
+    };
+    let settings = defaults.with_query(&mut query)?;
+    query.finish()?;
+    Registry::new(url.to_string(), Files::new(root, settings))
+}
+
+fn root(url: &RegistryUrl) -> Result<PathBuf> {
+    let form = "write file:///absolute/dir, with three slashes";
+    if url.tls() || url.credentials().is_some() {
+        return Err(Error::invalid(format!(
+            "registry URL {url} has TLS or a user, and is a directory: {form}"
+        )));
+    }
+    if url.has_hosts() {
+        return Err(Error::invalid(format!(
+            "registry URL {url} names a host, and is on this machine: {form}"
+        )));
+    }
+    let path = url.path();
+    // file:///C:/dir
+    let path = if cfg!(windows) { path.strip_prefix('/').unwrap_or(path) } else { path };
+    let root = PathBuf::from(path);
+    if path.contains('\0') || !root.is_absolute() || root.parent().is_none() {
+        return Err(Error::invalid(format!(
+            "registry URL {url} has no absolute path of a directory: {form}"
+        )));
+    }
+    Ok(root)
+}
+
+/// Does file work off the runtime's threads: a disk may take its time.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(Error::new(ErrorKind::Closed, "the runtime of the registry has ended").with_source(error))
+    })
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
