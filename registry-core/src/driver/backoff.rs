@@ -64,7 +64,8 @@ mod tests {
         let mut longest = Duration::ZERO;
         for attempt in 0..200u32 {
             let pause = backoff.after(ErrorKind::Unavailable, now);
-            let bound = Duration::from_millis(100).saturating_mul(1 << attempt.min(16)).min(Duration::from_secs(5));
+            let bound =
+                Duration::from_millis(100).saturating_mul(1 << attempt.min(16)).min(Duration::from_secs(5));
             assert!(pause <= bound, "attempt {attempt}: {pause:?}");
             longest = longest.max(pause);
             now += pause;

@@ -166,7 +166,10 @@ impl Inbox {
 /// Bounds an operation that should bound itself.
 async fn bounded<T>(bound: Duration, what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
     timeout(bound, work).await.unwrap_or_else(|_| {
-        Err(Error::new(ErrorKind::Timeout, format!("the registry did not answer the {what} within {bound:?}")))
+        Err(Error::new(
+            ErrorKind::Timeout,
+            format!("the registry did not answer the {what} within {bound:?}"),
+        ))
     })
 }
 
@@ -486,7 +489,11 @@ impl<L: Lease> LeaseDriver<L> {
                     Some(ttl) => format!("it expires within {ttl:?}"),
                     None => "it may stay".to_owned(),
                 };
-                let what = format!("the entry of {}/{} was not withdrawn; {expires}", instance.service(), instance.id());
+                let what = format!(
+                    "the entry of {}/{} was not withdrawn; {expires}",
+                    instance.service(),
+                    instance.id()
+                );
                 return Err(Error::new(error.kind(), what).with_source(error));
             }
             sleep(pause).await;

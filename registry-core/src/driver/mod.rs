@@ -6,3 +6,6 @@ pub(crate) mod lease;
 pub(crate) mod pace;
 pub(crate) mod view;
 pub(crate) mod watch;
+
+#[cfg(test)]
+pub(crate) mod script;

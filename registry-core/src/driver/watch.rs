@@ -100,7 +100,10 @@ impl<S: Source> WatchDriver<S> {
             return Event::Relist;
         }
         let service = &self.board.service;
-        Event::Read(Err(Error::new(ErrorKind::Timeout, format!("the registry did not list {service} in time"))))
+        Event::Read(Err(Error::new(
+            ErrorKind::Timeout,
+            format!("the registry did not list {service} in time"),
+        )))
     }
 }
 
@@ -141,9 +144,10 @@ impl Board {
 
     fn failed(&mut self, error: Error) {
         self.view.unreadable();
-        let known = self.freshness.error().is_some_and(|known| {
-            known.kind() == error.kind() && known.to_string() == error.to_string()
-        });
+        let known = self
+            .freshness
+            .error()
+            .is_some_and(|known| known.kind() == error.kind() && known.to_string() == error.to_string());
         if known {
             return;
         }
