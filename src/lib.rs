@@ -1,11 +1,56 @@
-//! **callsign**: pluggable service discovery and client-side load balancing.
-
-#[doc(inline)]
-pub use callsign_core::*;
-#[cfg(feature = "etcd")]
-pub use callsign_etcd as etcd;
+//! **callsign**: service discovery and client-side load balancing, with the registry as a URL.
+//!
+//! A service registers under a name; clients watch the name, keep connections to the live instances and send
+//! each request to one of them.
+//!
+//! - [`open()`] turns a URL into a [`Registry`]: `etcd://…`, `file:///…`, `memory:…`, `static:…`.
+//! - [`Registry::register`] publishes an [`Instance`] for as long as the [`Registration`] is held.
+//! - [`Registry::watch`] follows a service: an [`InstanceWatch`] always has the latest [`Snapshot`], and an
+//!   error never empties it.
+//! - `grpc::Channel` (feature `grpc`, on by default) goes beneath a generated tonic client; [`Endpointer`],
+//!   [`Balancer`] and [`Retry`] do the same for any protocol.
+//!
+//! ```
+//! use callsign::Instance;
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let registry = callsign::open("memory:example")?;
+//! let registration = registry.register(Instance::new("book", "127.0.0.1:50051")?).await?;
+//!
+//! let mut books = registry.watch(&"book".parse()?);
+//! let snapshot = books.ready().await?;
+//! assert!(snapshot.freshness().is_fresh());
+//! assert_eq!(snapshot.iter().next().unwrap().address().port(), 50051);
+//!
+//! registration.deregister().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # For authors of backends
+//! A registry that is not here is a [`Protocol`] with its [`Source`] and [`Lease`], and [`Registry::new`] does the
+//! rest.
+//!
+//! # Features
+//! | feature | what |
+//! |---|---|
+//! | `grpc` (default) | `grpc::Channel` |
+//! | `etcd` | `etcd://` registries; needs `protoc` to build |
 
 mod backends;
 mod open;
+
+#[doc(inline)]
+pub use callsign_core::{
+    Address, Claim, Error, ErrorKind, Freshness, Instance, InstanceId, InstanceWatch, Instancer, Kept, Lease, Listed,
+    Outcome, Protocol, Query, Registrar, Registration, Registry, RegistryUrl, Removal, Report, Result, Secret,
+    ServiceName, Settings, Snapshot, Source, State, Status, Terms, Update,
+};
+#[cfg(feature = "etcd")]
+#[doc(inline)]
+pub use callsign_etcd as etcd;
+#[doc(inline)]
+pub use callsign_lb::*;
 
 pub use open::open;
