@@ -234,20 +234,30 @@ impl Instance {
     /// # Errors
     /// [`Invalid`](crate::ErrorKind::Invalid): an empty or reserved key, a key with control characters, or
     /// more than [`MAX_METADATA`](Self::MAX_METADATA) bytes in all.
-    pub fn with_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Result<Self> {
-        let (key, value) = (key.into(), value.into());
-        if key.is_empty() || key.len() > 256 || key.chars().any(char::is_control) {
-            return Err(Error::invalid(format!(
-                "metadata key {key:?}: a key has 1 to 256 bytes and no control characters"
-            )));
+    pub fn with_metadata(self, key: impl Into<String>, value: impl Into<String>) -> Result<Self> {
+        self.with_all_metadata([(key.into(), value.into())])
+    }
+
+    /// The same with more pairs of metadata, or other values for keys that it has. In linear time, whatever a
+    /// registry may hold.
+    ///
+    /// # Errors
+    /// As [`with_metadata`](Self::with_metadata).
+    pub fn with_all_metadata(mut self, pairs: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
+        for (key, value) in pairs {
+            if key.is_empty() || key.len() > 256 || key.chars().any(char::is_control) {
+                return Err(Error::invalid(format!(
+                    "metadata key {key:?}: a key has 1 to 256 bytes and no control characters"
+                )));
+            }
+            if key.starts_with(Self::RESERVED_PREFIX) {
+                return Err(Error::invalid(format!(
+                    "metadata key {key:?}: keys that begin with \"{}\" are reserved",
+                    Self::RESERVED_PREFIX
+                )));
+            }
+            self.metadata.insert(key, value);
         }
-        if key.starts_with(Self::RESERVED_PREFIX) {
-            return Err(Error::invalid(format!(
-                "metadata key {key:?}: keys that begin with \"{}\" are reserved",
-                Self::RESERVED_PREFIX
-            )));
-        }
-        self.metadata.insert(key, value);
         let bytes: usize = self.metadata.iter().map(|(k, v)| k.len() + v.len()).sum();
         if bytes > Self::MAX_METADATA {
             return Err(Error::invalid(format!(
