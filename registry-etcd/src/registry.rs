@@ -1,0 +1,180 @@
+//! [`EtcdProtocol`]: what makes sources and leases, and what asks etcd about services as a whole.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use callsign_core::{
+    Address, Error, ErrorKind, Instance, InstanceId, Outcome, Protocol, Report, Result, ServiceName, Settings,
+};
+use etcd_client::{GetOptions, KeyValue, LeaseGrantOptions, PutOptions, Txn, TxnOp};
+use tokio::runtime::Handle;
+
+use crate::index::Index;
+use crate::lease::EtcdLease;
+use crate::members::{Link, Members, Repeat};
+use crate::source::{EtcdSource, after, end_of};
+use crate::wire::{Format, Keys, service_of};
+
+/// Keys a page when only names are asked for.
+const NAMES: i64 = 1000;
+/// How long the entry of a check lives if it cannot be removed again, in seconds.
+const PROBE_TTL: i64 = 5;
+
+#[derive(Debug)]
+pub(crate) struct EtcdProtocol {
+    members: Arc<Members>,
+    keys: Keys,
+    format: Format,
+    settings: Settings,
+}
+
+impl EtcdProtocol {
+    pub(crate) fn new(
+        endpoints: &[Address],
+        keys: Keys,
+        format: Format,
+        settings: Settings,
+        runtime: Handle,
+    ) -> Self {
+        // At random, so that the clients of a cluster spread over its members.
+        let first = rng(&settings).usize(..endpoints.len().max(1));
+        let members = Arc::new(Members::new(endpoints, first, settings.request_timeout, runtime));
+        Self { members, keys, format, settings }
+    }
+
+    /// The names below one root, one page of keys after the other; what is left of a service is jumped over.
+    async fn names_below(&self, root: &str, names: &mut BTreeSet<ServiceName>) -> Result<()> {
+        let (mut from, end) = (root.as_bytes().to_vec(), end_of(root));
+        loop {
+            let options = GetOptions::new().with_range(end.clone()).with_keys_only().with_limit(NAMES);
+            let read = |mut link: Link| {
+                let (from, options) = (from.clone(), options.clone());
+                async move { link.kv.get(from, Some(options)).await }
+            };
+            let (_, page) = self.members.ask("list of services", Repeat::Safe, read).await?;
+            names.extend(page.kvs().iter().filter_map(|kv| service_of(root, kv.key())));
+            let Some(last) = page.kvs().last().filter(|_| page.more()).map(KeyValue::key) else {
+                return Ok(());
+            };
+            from = match service_of(root, last) {
+                Some(service) => end_of(&format!("{root}{service}/")),
+                None => after(last),
+            };
+        }
+    }
+
+    async fn reach(&self) -> Result<String> {
+        let status = |mut link: Link| async move { link.maintenance.status().await };
+        match self.members.ask("status", Repeat::Safe, status).await {
+            Ok((member, status)) => {
+                Ok(format!("etcd {} at {}", status.version(), self.members.address(member)))
+            }
+            // It answered, so it was reached.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unauthenticated) =>
+            {
+                Ok("etcd, which does not tell us its version".to_owned())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn read(&self) -> Result<String> {
+        for root in self.keys.roots() {
+            let read = |mut link: Link| {
+                let options = GetOptions::new().with_prefix().with_keys_only().with_limit(1);
+                let root = root.clone();
+                async move { link.kv.get(root, Some(options)).await }
+            };
+            self.members.ask("list of services", Repeat::Safe, read).await?;
+        }
+        Ok(format!("below {:?}", self.keys.roots()))
+    }
+
+    async fn write(&self) -> Result<String> {
+        let lease = fastrand::i64(1..);
+        // No service can have this name, so nobody takes the probe for an instance.
+        let key = format!("{}~check/{lease:016x}", self.keys.root(self.format));
+        let grant = |mut link: Link| async move {
+            link.lease.grant(PROBE_TTL, Some(LeaseGrantOptions::new().with_id(lease))).await
+        };
+        self.members.ask("lease for a probe", Repeat::Unsent, grant).await?;
+        let put = |mut link: Link| {
+            let key = key.clone();
+            async move { link.kv.put(key, "probe", Some(PutOptions::new().with_lease(lease))).await }
+        };
+        let written = self.members.ask("write of a probe", Repeat::Safe, put).await;
+        // Takes the key with it; at the worst it expires.
+        let revoke = |mut link: Link| async move { link.lease.revoke(lease).await };
+        let revoked = self.members.ask("removal of a probe", Repeat::Safe, revoke).await;
+        written?;
+        match revoked {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(format!("below {:?}", self.keys.root(self.format))),
+        }
+    }
+}
+
+#[async_trait]
+impl Protocol for EtcdProtocol {
+    type Source = EtcdSource;
+    type Lease = EtcdLease;
+
+    fn source(&self, service: &ServiceName) -> EtcdSource {
+        let index = Index::new(service.clone(), self.keys.of_service(service));
+        EtcdSource::new(Arc::clone(&self.members), index, rng(&self.settings))
+    }
+
+    fn lease(&self, instance: &Instance) -> EtcdLease {
+        let key = self.keys.of_instance(self.format, instance.service(), instance.id());
+        EtcdLease::new(Arc::clone(&self.members), key, self.format, self.settings.ttl)
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    async fn services(&self) -> Result<Vec<ServiceName>> {
+        let mut names = BTreeSet::new();
+        for root in self.keys.roots() {
+            self.names_below(&root, &mut names).await?;
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    async fn remove(&self, service: &ServiceName, id: &InstanceId) -> Result<()> {
+        let keys = self.keys.all_of_instance(service, id);
+        // Asked once: whether a second try finds nothing because the first one succeeded could not be told.
+        let delete = |mut link: Link| {
+            let ops: Vec<_> = keys.iter().map(|key| TxnOp::delete(key.as_str(), None)).collect();
+            async move { link.kv.txn(Txn::new().and_then(ops)).await }
+        };
+        let (_, done) =
+            self.members.ask(&format!("removal of {service}/{id}"), Repeat::Unsent, delete).await?;
+        let removed = done.op_responses().iter().any(|response| {
+            matches!(response, etcd_client::TxnOpResponse::Delete(deleted) if deleted.deleted() > 0)
+        });
+        if removed {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::NotFound, format!("no instance {id} of {service} is registered in etcd")))
+    }
+
+    async fn check(&self) -> Report {
+        let outcome = |result: Result<String>| result.map_or_else(Outcome::Refused, Outcome::Works);
+        match self.reach().await {
+            Ok(reached) => {
+                Report::new(Outcome::Works(reached), outcome(self.read().await), outcome(self.write().await))
+            }
+            Err(error) => {
+                let not_tried = || Outcome::NotTried("etcd cannot be reached".to_owned());
+                Report::new(Outcome::Refused(error), not_tried(), not_tried())
+            }
+        }
+    }
+}
+
+fn rng(settings: &Settings) -> fastrand::Rng {
+    settings.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed)
+}

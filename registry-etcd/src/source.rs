@@ -1,0 +1,343 @@
+//! [`EtcdSource`]: follows one service. A list at one revision, then a watch from the next on, resumed where it
+//! broke.
+//!
+//! Two things make a resumed watch less than certain. Compaction says so itself; a cluster that was wiped and
+//! has grown past the old revision does not, and its watch stays silent for ever. So every resumption is
+//! followed by a list, soon, and any revision that goes back is taken for a wipe.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use callsign_core::{Error, ErrorKind, Instance, InstanceId, Removal, Result, Source, Update};
+use etcd_client::{GetOptions, GetResponse, KeyValue, WatchOptions, WatchResponse, WatchStream};
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, warn};
+
+use crate::error;
+use crate::index::{Index, Listing, Seen};
+use crate::members::{MAX_PAGE, Members, Repeat};
+
+/// Entries a page. Adapted where entries are so large that a page would not be taken in.
+const PAGE: i64 = 1000;
+/// How often a list starts over because compaction took its revision away.
+const LISTS: usize = 3;
+/// The list that verifies a resumed watch comes within this, at random: every client resumes at once.
+const VERIFY: Duration = Duration::from_secs(8);
+/// The most that resuming may take before the registry counts as unreadable.
+const RESUME: Duration = Duration::from_secs(3);
+/// A watch that broke sooner than this is not resumed at once.
+const SHORT: Duration = Duration::from_secs(1);
+
+/// What is known, and how news of it comes.
+#[derive(Debug)]
+enum Cursor {
+    /// Nothing can be built upon: to be listed.
+    Unlisted,
+    /// Known up to the positions, and not watched; `resuming` what was watched before.
+    Listed { resuming: bool },
+    /// Watched through a member.
+    Watched(Box<Watched>),
+}
+
+#[derive(Debug)]
+struct Watched {
+    stream: WatchStream,
+    member: usize,
+    since: Instant,
+}
+
+#[derive(Debug)]
+pub(crate) struct EtcdSource {
+    members: Arc<Members>,
+    index: Index,
+    cursor: Cursor,
+    /// The last complete revision known of each prefix.
+    positions: [i64; 2],
+    /// The highest revision that etcd has shown.
+    seen: i64,
+    /// When a resumed watch is to be verified.
+    verify_at: Option<Instant>,
+    rng: fastrand::Rng,
+}
+
+impl EtcdSource {
+    pub(crate) fn new(members: Arc<Members>, index: Index, rng: fastrand::Rng) -> Self {
+        Self { members, index, cursor: Cursor::Unlisted, positions: [0; 2], seen: 0, verify_at: None, rng }
+    }
+
+    fn what(&self, exchange: &str) -> String {
+        format!("{exchange} of {}", self.index.service())
+    }
+
+    async fn list(&mut self) -> Result<Vec<Instance>> {
+        for _ in 0..LISTS {
+            let Some((revision, listing)) = self.list_once().await? else { continue };
+            let (instances, index) = listing.finish();
+            self.index = index;
+            if revision < self.seen {
+                warn!(
+                    service = %self.index.service(), revision, before = self.seen,
+                    "etcd's revision went back: it was wiped or restored"
+                );
+            }
+            (self.positions, self.seen, self.verify_at) = ([revision; 2], revision, None);
+            return Ok(instances);
+        }
+        let what = self.what("list");
+        Err(Error::new(
+            ErrorKind::Unavailable,
+            format!("etcd's compaction overtook the {what} {LISTS} times"),
+        ))
+    }
+
+    /// Both prefixes at one revision; `None` if that revision was lost midway.
+    async fn list_once(&self) -> Result<Option<(i64, Listing)>> {
+        let (mut listing, mut revision, mut limit) = (Listing::new(&self.index), 0, PAGE);
+        for prefix in self.index.prefixes() {
+            let (mut from, end) = (prefix.clone().into_bytes(), end_of(prefix));
+            loop {
+                let options = || GetOptions::new().with_range(end.clone()).with_revision(revision);
+                let page = match self.page(&from, options().with_limit(limit)).await? {
+                    Page::Read(page) => page,
+                    Page::Lost => return Ok(None),
+                    Page::TooLarge if limit > 1 => {
+                        limit = (limit / 4).max(1);
+                        continue;
+                    }
+                    Page::TooLarge => {
+                        let one = options().with_limit(1).with_keys_only();
+                        let Page::Read(one) = self.page(&from, one).await? else { return Ok(None) };
+                        let Some(key) = one.kvs().first().map(KeyValue::key) else { break };
+                        listing.skip(key, &format!("the value has more than {MAX_PAGE} bytes"));
+                        from = after(key);
+                        continue;
+                    }
+                };
+                let at = page.header().map_or(0, etcd_client::ResponseHeader::revision);
+                if revision == 0 {
+                    revision = at;
+                } else if at < revision {
+                    return Ok(None);
+                }
+                for kv in page.kvs() {
+                    listing.add(kv.key(), kv.value(), kv.mod_revision());
+                }
+                match page.kvs().last() {
+                    Some(last) if page.more() => from = after(last.key()),
+                    _ => break,
+                }
+            }
+        }
+        Ok(Some((revision, listing)))
+    }
+
+    async fn page(&self, from: &[u8], options: GetOptions) -> Result<Page> {
+        let read = |mut link: crate::members::Link| {
+            let options = options.clone();
+            async move {
+                match link.kv.get(from, Some(options)).await {
+                    Ok(page) => Ok(Page::Read(Box::new(page))),
+                    Err(error) if error::lost_revision(&error) => Ok(Page::Lost),
+                    Err(error) if error::too_large(&error) => Ok(Page::TooLarge),
+                    Err(error) => Err(error),
+                }
+            }
+        };
+        Ok(self.members.ask(&self.what("list"), Repeat::Safe, read).await?.1)
+    }
+
+    /// Opens the watch behind the positions.
+    async fn watch(&self, resuming: bool) -> Result<Watched> {
+        let within = if resuming { RESUME.min(self.members.timeout()) } else { self.members.timeout() };
+        let prefixes = self.index.prefixes();
+        let options = |side: usize| {
+            let from = self.positions[side] + 1;
+            WatchOptions::new().with_watch_id(id_of_watch(side)).with_prefix().with_start_revision(from)
+        };
+        let open = |mut link: crate::members::Link| {
+            let (first, second) = (options(0), options(1));
+            async move {
+                let mut stream = link.watch.watch(prefixes[0].as_str(), Some(first)).await?;
+                stream.watch(prefixes[1].as_str(), Some(second)).await?;
+                Ok(stream)
+            }
+        };
+        let (member, stream) =
+            self.members.ask_within(within, &self.what("watch"), Repeat::Safe, open).await?;
+        debug!(service = %self.index.service(), member = self.members.address(member), resuming, "watching");
+        Ok(Watched { stream, member, since: Instant::now() })
+    }
+
+    /// The watch ended: it is resumed, unless it broke so soon that resuming would spin.
+    fn broke(&mut self, member: usize, since: Instant, error: Error) -> Result<()> {
+        self.members.bad(member);
+        if since.elapsed() < SHORT {
+            self.cursor = Cursor::Unlisted;
+            return Err(error);
+        }
+        debug!(service = %self.index.service(), error = %error.chain(), "the watch broke; resuming it");
+        self.cursor = Cursor::Listed { resuming: true };
+        let soon = Instant::now() + VERIFY.mul_f64(self.rng.f64());
+        self.verify_at = Some(self.verify_at.map_or(soon, |at| at.min(soon)));
+        Ok(())
+    }
+
+    /// Takes in what the watch says; `None` if nothing has changed.
+    fn take(&mut self, said: &WatchResponse, member: usize) -> Result<Option<Update>> {
+        let revision = said.header().map_or(0, etcd_client::ResponseHeader::revision);
+        if said.canceled() {
+            self.cursor = Cursor::Unlisted;
+            if said.compact_revision() != 0 {
+                debug!(service = %self.index.service(), "etcd compacted what the watch missed; listing anew");
+                return Ok(None);
+            }
+            let error = error::of_cancelled_watch(
+                &self.what("watch"),
+                self.members.address(member),
+                said.cancel_reason(),
+            );
+            if error.is_temporary() {
+                self.members.bad(member);
+            }
+            return Err(error);
+        }
+        if (1..self.seen).contains(&revision) {
+            debug!(service = %self.index.service(), revision, before = self.seen, "the revision went back; listing anew");
+            self.cursor = Cursor::Unlisted;
+            return Ok(None);
+        }
+        self.seen = self.seen.max(revision);
+        let skipped = self.index.skipped();
+        let mut changes: BTreeMap<InstanceId, Option<Instance>> = BTreeMap::new();
+        for event in said.events() {
+            let Some(kv) = event.kv() else { continue };
+            match change_of(&mut self.index, kv) {
+                Seen::Put(instance) => drop(changes.insert(instance.id().clone(), Some(*instance))),
+                Seen::Gone(id) => drop(changes.insert(id, None)),
+                Seen::Nothing => {}
+                Seen::Hidden => {
+                    self.cursor = Cursor::Unlisted;
+                    return Ok(None);
+                }
+            }
+        }
+        let reached = said.events().iter().filter_map(|event| event.kv().map(KeyValue::mod_revision)).max();
+        if let (Some(position), Some(reached)) =
+            (side_of(said.watch_id()).map(|side| &mut self.positions[side]), reached)
+        {
+            *position = reached.max(*position);
+        }
+        if changes.is_empty() && self.index.skipped() == skipped {
+            return Ok(None);
+        }
+        let (mut put, mut gone) = (Vec::new(), Vec::new());
+        for (id, instance) in changes {
+            match instance {
+                Some(instance) => put.push(instance),
+                // Expiry and removal look alike in etcd. Who leaves in order has said so before.
+                None => gone.push((id, Removal::Expired)),
+            }
+        }
+        Ok(Some(Update::Delta { put, gone }))
+    }
+}
+
+#[async_trait]
+impl Source for EtcdSource {
+    async fn next(&mut self) -> Result<Update> {
+        loop {
+            let watched = match &mut self.cursor {
+                Cursor::Unlisted => {
+                    let instances = self.list().await?;
+                    self.cursor = Cursor::Listed { resuming: false };
+                    return Ok(Update::Full(instances));
+                }
+                Cursor::Listed { resuming } => {
+                    let resuming = *resuming;
+                    self.cursor = match self.watch(resuming).await {
+                        Ok(watched) => Cursor::Watched(Box::new(watched)),
+                        Err(error) => {
+                            self.cursor = Cursor::Unlisted;
+                            return Err(error);
+                        }
+                    };
+                    continue;
+                }
+                Cursor::Watched(watched) => watched,
+            };
+            let verify_at = self.verify_at;
+            let said = tokio::select! {
+                biased;
+                said = watched.stream.message() => said,
+                () = sleep_until(verify_at.unwrap_or(watched.since)), if verify_at.is_some() => {
+                    self.cursor = Cursor::Unlisted;
+                    continue;
+                }
+            };
+            let (member, since) = (watched.member, watched.since);
+            match said {
+                Ok(Some(said)) => {
+                    if let Some(update) = self.take(&said, member)? {
+                        return Ok(update);
+                    }
+                }
+                // What cannot be taken in as an event may still be skipped in a list.
+                Err(error) if error::too_large(&error) => self.cursor = Cursor::Unlisted,
+                Err(error) => {
+                    let error = error::map(&self.what("watch"), self.members.address(member), &error);
+                    self.broke(member, since, error)?;
+                }
+                Ok(None) => {
+                    let what =
+                        format!("etcd at {} ended the {}", self.members.address(member), self.what("watch"));
+                    self.broke(member, since, Error::new(ErrorKind::Unavailable, what))?;
+                }
+            }
+        }
+    }
+
+    fn relist(&mut self) {
+        self.cursor = Cursor::Unlisted;
+    }
+
+    fn skipped(&self) -> usize {
+        self.index.skipped()
+    }
+}
+
+enum Page {
+    Read(Box<GetResponse>),
+    /// The revision is compacted, or of a cluster that is no more.
+    Lost,
+    TooLarge,
+}
+
+/// Ids of ours tell the two watches of a stream apart; 0 would let etcd choose.
+fn id_of_watch(side: usize) -> i64 {
+    if side == 0 { 1 } else { 2 }
+}
+
+fn side_of(watch: i64) -> Option<usize> {
+    [0, 1].into_iter().find(|&side| id_of_watch(side) == watch)
+}
+
+/// A removal carries no creation. (The client library's own accessor panics on kinds that it does not know.)
+fn change_of(index: &mut Index, kv: &KeyValue) -> Seen {
+    if kv.create_revision() == 0 { index.delete(kv.key()) } else { index.put(kv.key(), kv.value()) }
+}
+
+/// The first key behind all that begin with `prefix`, which ends in a slash.
+pub(crate) fn end_of(prefix: &str) -> Vec<u8> {
+    let mut end = prefix.as_bytes().to_vec();
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    end
+}
+
+/// The first key behind `key`.
+pub(crate) fn after(key: &[u8]) -> Vec<u8> {
+    [key, &[0]].concat()
+}
