@@ -110,11 +110,9 @@ impl World {
         (Arc::new(world), feeder)
     }
 
-    pub(crate) fn open(self: &Arc<Self>, settings: Settings) -> Registry {
-        let protocol = Scripted {
-            world: Arc::clone(self),
-            settings: Settings { seed: settings.seed.or(Some(11)), ..settings },
-        };
+    pub(crate) fn open(self: &Arc<Self>, mut settings: Settings) -> Registry {
+        settings.seed.get_or_insert(11);
+        let protocol = Scripted { world: Arc::clone(self), settings };
         Registry::new("script:", protocol).unwrap()
     }
 
@@ -143,18 +141,14 @@ impl World {
 
     async fn answer(&self, call: Call) -> Reply {
         assert!(!self.busy.swap(true, Ordering::SeqCst), "calls of a lease overlap");
-        let reply = {
-            let free = Free(self);
-            self.log.lock().unwrap().push((self.now(), call));
-            let reply = (self.answers.lock().unwrap())(call);
-            if reply == Reply::Hang {
-                std::future::pending::<()>().await;
-            }
-            // An exchange takes a moment, in which a command can come.
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            drop(free);
-            reply
-        };
+        let _free = Free(self);
+        self.log.lock().unwrap().push((self.now(), call));
+        let reply = (self.answers.lock().unwrap())(call);
+        if reply == Reply::Hang {
+            std::future::pending::<()>().await;
+        }
+        // An exchange takes a moment, in which a command can come.
+        tokio::time::sleep(Duration::from_millis(1)).await;
         reply
     }
 
