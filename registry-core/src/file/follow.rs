@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 use super::errors::io_error;
 use super::lock::{self, Owner, is_absent};
 use super::names::{Place, id_stem, service_dir};
-use super::notice::{Heard, Inbox, Notice};
+use super::notice::{Heard, Inbox, Listen, Notice};
 use super::wire;
 use crate::backend::{Removal, Update};
 use crate::error::Result;
@@ -60,6 +60,8 @@ pub(super) struct Follower {
     service: ServiceName,
     notice: Notice,
     known: HashMap<String, Known>,
+    /// How many of them cannot be understood.
+    broken: usize,
 }
 
 /// What has changed.
@@ -77,14 +79,14 @@ impl Changes {
 }
 
 impl Follower {
-    pub(super) fn new(root: &std::path::Path, service: &ServiceName, inbox: Arc<Inbox>) -> Self {
+    pub(super) fn new(root: &Path, service: &ServiceName, inbox: Arc<Inbox>, listen: Listen) -> Self {
         let dir = service_dir(root, service);
-        let notice = Notice::new(dir.clone(), inbox);
-        Self { dir, service: service.clone(), notice, known: HashMap::new() }
+        let notice = Notice::new(dir.clone(), inbox, listen);
+        Self { dir, service: service.clone(), notice, known: HashMap::new(), broken: 0 }
     }
 
     pub(super) fn skipped(&self) -> usize {
-        self.known.values().filter(|known| known.id.is_none()).count()
+        self.broken
     }
 
     /// Whether everything is heard of, so that looking is a safety net only.
@@ -97,11 +99,12 @@ impl Follower {
         self.notice.arm();
         let stems = self.stems()?;
         let mut before = std::mem::take(&mut self.known);
+        self.broken = 0;
         let mut all = Vec::with_capacity(stems.len());
         for stem in stems.into_keys() {
             // What was known is needed only for not saying twice what is broken.
             if let Some(known) = before.remove(&stem).filter(|known| known.id.is_none()) {
-                self.known.insert(stem.clone(), known);
+                self.note(stem.clone(), known);
             }
             let mut changes = Changes::default();
             self.look(stem, &mut changes)?;
@@ -173,7 +176,7 @@ impl Follower {
     fn look(&mut self, stem: String, changes: &mut Changes) -> Result<()> {
         match self.read(&stem)? {
             Entry::Listed(stamp, instance) => {
-                self.known.insert(stem, Known { stamp, id: Some(instance.id().clone()) });
+                self.note(stem, Known { stamp, id: Some(instance.id().clone()) });
                 changes.put.push(instance);
             }
             Entry::Broken(stamp, why) => {
@@ -184,7 +187,7 @@ impl Follower {
                     let path = Place::of(&self.dir, &stem).json;
                     warn!(path = %path.display(), error = %why, "an entry that cannot be understood is left out");
                 }
-                self.known.insert(stem, Known { stamp, id: None });
+                self.note(stem, Known { stamp, id: None });
             }
             Entry::Dead => self.forget(&stem, Removal::Expired, changes),
             Entry::Absent => self.forget(&stem, Removal::Announced, changes),
@@ -192,9 +195,17 @@ impl Follower {
         Ok(())
     }
 
+    fn note(&mut self, stem: String, known: Known) {
+        self.broken += usize::from(known.id.is_none());
+        let before = self.known.insert(stem, known);
+        self.broken -= usize::from(before.is_some_and(|before| before.id.is_none()));
+    }
+
     fn forget(&mut self, stem: &str, how: Removal, changes: &mut Changes) {
-        if let Some(Known { id: Some(id), .. }) = self.known.remove(stem) {
-            changes.gone.push((id, how));
+        match self.known.remove(stem) {
+            Some(Known { id: Some(id), .. }) => changes.gone.push((id, how)),
+            Some(Known { id: None, .. }) => self.broken -= 1,
+            None => {}
         }
     }
 

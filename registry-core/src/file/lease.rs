@@ -19,7 +19,7 @@ use crate::backend::{Claim, Kept, Lease, Terms};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Instance, InstanceId, ServiceName};
 
-/// How often the owner looks whether its files are still there: two calls for metadata.
+/// How often the owner looks whether its files are still there.
 const CHECK: Duration = Duration::from_secs(1);
 /// How long a lock must be held by another for its owner to be alive, and no sweeper or reader.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -159,8 +159,10 @@ impl Lease for FileLease {
         loop {
             sleep_until(self.check_at).await;
             self.check_at = Instant::now() + CHECK;
-            // An error is for `verify` to report.
-            if let Ok(Kept::Lost) = self.with(|held| held.state()).await {
+            // Three calls for metadata of files that are in the kernel's cache take less time than to hand them to
+            // another thread, and a process may hold thousands of entries. Errors are for `verify` to report.
+            let state = self.held.try_lock().map(|held| held.state());
+            if matches!(state, Ok(Ok(Kept::Lost))) {
                 return Kept::Lost;
             }
         }

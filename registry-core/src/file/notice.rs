@@ -61,18 +61,27 @@ impl Inbox {
 /// A directory as something to tell from a later one of the same name.
 type Identity = (PathBuf, Option<(u64, u64)>);
 
+/// Makes a watcher; another one in tests.
+pub(super) type Listen = fn(Box<dyn Fn(notify::Result<Event>) + Send>) -> notify::Result<RecommendedWatcher>;
+
+/// By the system's own file notification.
+pub(super) fn listen(hear: Box<dyn Fn(notify::Result<Event>) + Send>) -> notify::Result<RecommendedWatcher> {
+    notify::recommended_watcher(hear)
+}
+
 /// The watch on a service's directory. Dropping it ends it.
 #[derive(Debug)]
 pub(super) struct Notice {
     dir: PathBuf,
     inbox: Arc<Inbox>,
+    listen: Listen,
     watch: Option<(RecommendedWatcher, Identity)>,
     warned: bool,
 }
 
 impl Notice {
-    pub(super) fn new(dir: PathBuf, inbox: Arc<Inbox>) -> Self {
-        Self { dir, inbox, watch: None, warned: false }
+    pub(super) fn new(dir: PathBuf, inbox: Arc<Inbox>, listen: Listen) -> Self {
+        Self { dir, inbox, listen, watch: None, warned: false }
     }
 
     /// Whether changes in the directory, and deaths, are heard of without looking.
@@ -129,12 +138,12 @@ impl Notice {
         let next =
             self.dir.strip_prefix(target).ok().and_then(|rest| rest.iter().next().map(OsStr::to_owned));
         let own = target.file_name().map(OsStr::to_owned);
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+        let mut watcher = (self.listen)(Box::new(move |event| {
             inbox.hear(|heard| match event {
                 Ok(event) => read(&event, next.as_deref(), own.as_deref(), heard),
                 Err(_) => heard.anything = true,
             });
-        })?;
+        }))?;
         watcher.watch(target, RecursiveMode::NonRecursive)?;
         Ok(watcher)
     }

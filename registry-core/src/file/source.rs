@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::follow::Follower;
-use super::notice::{Heard, Inbox};
+use super::notice::{Heard, Inbox, Listen, listen};
 use crate::backend::{Source, Update};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::ServiceName;
@@ -51,6 +51,7 @@ type Work = JoinHandle<(Box<Follower>, Result<Seen>)>;
 pub(super) struct FileSource {
     follower: Follow,
     inbox: Arc<Inbox>,
+    pub(super) listen: Listen,
     root: Arc<Path>,
     service: ServiceName,
     listed: bool,
@@ -79,6 +80,7 @@ impl FileSource {
         Self {
             follower: Follow::Lost,
             inbox: Arc::default(),
+            listen,
             root,
             service: service.clone(),
             listed: false,
@@ -131,7 +133,7 @@ impl FileSource {
     fn begin(&mut self, look: Look) {
         let mut follower = match std::mem::replace(&mut self.follower, Follow::Lost) {
             Follow::Here(follower) => follower,
-            _ => Box::new(Follower::new(&self.root, &self.service, Arc::clone(&self.inbox))),
+            _ => Box::new(Follower::new(&self.root, &self.service, Arc::clone(&self.inbox), self.listen)),
         };
         let is_list = matches!(look, Look::List);
         let work = tokio::task::spawn_blocking(move || {
@@ -152,7 +154,8 @@ impl FileSource {
 
     /// Notes what was seen, and says what of it is news.
     fn take_in(&mut self, follower: Box<Follower>, seen: Result<Seen>) -> Option<Result<Update>> {
-        self.skipped = follower.skipped();
+        let skipped = follower.skipped();
+        let more_or_less = std::mem::replace(&mut self.skipped, skipped) != skipped;
         let hears_all = follower.hears_all();
         self.follower = Follow::Here(follower);
         let now = Instant::now();
@@ -172,7 +175,8 @@ impl FileSource {
             }
             Err(error) => return Some(Err(error)),
         };
-        update.map(Ok)
+        // That more or less can be understood is news too.
+        update.or_else(|| more_or_less.then(|| Update::Delta { put: Vec::new(), gone: Vec::new() })).map(Ok)
     }
 
     /// When to look at everything the next time: seldom enough that a large service costs no more than a few
