@@ -1,0 +1,254 @@
+//! [`Balancer`]: gives each call an endpoint, chosen by a [`Policy`]. Go kit's `lb.Balancer`.
+
+use std::fmt::{self, Debug};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Cache};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use crate::endpointer::Endpointer;
+use crate::error::PickError;
+use crate::policy::{Avoid, Choice, Member, Policy};
+use crate::ready::ReadySet;
+use crate::slot::Picked;
+
+/// How long a call waits by default while it is too early to tell whether there is an endpoint.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Gives each call an endpoint. A handle: each clone picks by a counter or random numbers of its own, so that
+/// no pick waits for another; give every task its clone.
+///
+/// A pick takes no lock and allocates nothing.
+pub struct Balancer<E, P: Policy> {
+    shared: Arc<Shared<E, P>>,
+    picker: Cache<Arc<ArcSwap<Picker<E, P>>>, Arc<Picker<E, P>>>,
+    local: P::Local,
+    wait_for_ready: bool,
+}
+
+struct Shared<E, P: Policy> {
+    endpoints: Endpointer<E>,
+    policy: P,
+    picker: Arc<ArcSwap<Picker<E, P>>>,
+    /// The seed of the next handle.
+    seeds: AtomicU64,
+}
+
+/// A ready set with the policy's table for it; they change together.
+struct Picker<E, P: Policy> {
+    set: Arc<ReadySet<E>>,
+    table: P::Table,
+}
+
+impl<E, P: Policy> Picker<E, P> {
+    fn new(policy: &P, set: &Arc<ReadySet<E>>) -> Self {
+        let members: Vec<_> = set
+            .slots()
+            .iter()
+            .map(|slot| Member { instance: slot.instance(), stats: slot.stats() })
+            .collect();
+        Self { table: policy.build(&members), set: Arc::clone(set) }
+    }
+}
+
+impl<E, P> Balancer<E, P>
+where
+    E: Send + Sync + 'static,
+    P: Policy,
+{
+    /// Balances calls over the endpoints of `endpoints` by `policy`.
+    pub fn new(endpoints: Endpointer<E>, policy: P) -> Self {
+        Self::with_seed(endpoints, policy, fastrand::u64(..))
+    }
+
+    /// The same with fixed random numbers, for tests.
+    pub fn with_seed(endpoints: Endpointer<E>, policy: P, seed: u64) -> Self {
+        let build = policy.clone();
+        // Built on the endpointer's task from the second on, off the path of calls.
+        let picker = Arc::new(ArcSwap::from_pointee(Picker::new(&policy, &endpoints.ready_set())));
+        let target = Arc::downgrade(&picker);
+        endpoints.follow(move |set| {
+            let Some(target) = target.upgrade() else { return false };
+            target.store(Arc::new(Picker::new(&build, set)));
+            true
+        });
+        let local = policy.local(seed);
+        let shared =
+            Arc::new(Shared { endpoints, policy, picker, seeds: AtomicU64::new(seed.wrapping_add(1)) });
+        Self { picker: Cache::new(Arc::clone(&shared.picker)), local, wait_for_ready: false, shared }
+    }
+}
+
+impl<E, P: Policy> Balancer<E, P> {
+    /// Whether [`ready`](Self::ready) waits for an endpoint for as long as it takes, where it would otherwise
+    /// fail at once; no.
+    #[must_use]
+    pub fn wait_for_ready(mut self, wait: bool) -> Self {
+        self.wait_for_ready = wait;
+        self
+    }
+
+    /// The endpoints it picks from.
+    #[must_use]
+    pub fn endpoints(&self) -> &Endpointer<E> {
+        &self.shared.endpoints
+    }
+
+    /// The policy it picks by.
+    #[must_use]
+    pub fn policy(&self) -> &P {
+        &self.shared.policy
+    }
+
+    /// An endpoint for a call, without waiting.
+    ///
+    /// # Errors
+    /// There is none, and the error says why.
+    pub fn pick(&mut self) -> Result<Picked<E>, PickError> {
+        self.pick_avoiding(&Avoid::nothing())
+    }
+
+    /// The same, but none of `avoid` as long as there is another one.
+    ///
+    /// # Errors
+    /// There is none, and the error says why.
+    pub fn pick_avoiding(&mut self, avoid: &Avoid) -> Result<Picked<E>, PickError> {
+        let picker = self.picker.load();
+        let choice = Choice::new(picker.set.numbers(), avoid);
+        let slots = picker.set.slots();
+        let chosen = self.shared.policy.pick(&picker.table, &mut self.local, &choice);
+        if let Some(picked) = chosen.and_then(|index| slots.get(index)).and_then(|slot| slot.begin()) {
+            return Ok(picked);
+        }
+        self.pick_slowly(avoid)
+    }
+
+    /// For when the first choice has closed since the set was made, or everything is avoided.
+    #[cold]
+    fn pick_slowly(&mut self, avoid: &Avoid) -> Result<Picked<E>, PickError> {
+        let picker = self.picker.load();
+        let (slots, numbers) = (picker.set.slots(), picker.set.numbers());
+        // By the policy as long as it finds others, then any that is open, those to be avoided last.
+        let mut closed = avoid.clone();
+        for _ in 0..slots.len().min(8) {
+            let choice = Choice::new(numbers, &closed);
+            let chosen = self.shared.policy.pick(&picker.table, &mut self.local, &choice);
+            let Some(slot) = chosen.and_then(|index| slots.get(index)) else { break };
+            match slot.begin() {
+                Some(picked) => return Ok(picked),
+                None => closed.add_number(slot.number()),
+            }
+        }
+        let any = Avoid::nothing();
+        for avoid in [avoid, &any] {
+            let choice = Choice::new(numbers, avoid);
+            // By the policy again, so that a set which is avoided as a whole is still shared out.
+            let start = self.shared.policy.pick(&picker.table, &mut self.local, &choice).unwrap_or(0);
+            let walk = (start.min(slots.len())..slots.len()).chain(0..start.min(slots.len()));
+            let open = walk.filter(|&index| choice.allows(index)).find_map(|index| slots[index].begin());
+            if let Some(picked) = open {
+                return Ok(picked);
+            }
+        }
+        Err(picker.set.lack())
+    }
+
+    /// An endpoint for a call. While it is too early to tell (the registry has not been listed, or no dial has
+    /// finished) it waits, up to 5 s. Cancel-safe.
+    ///
+    /// # Errors
+    /// There is none, and the error says why: at once, if the registry lists nothing or no instance can be
+    /// reached, unless it is to [wait for ready](Self::wait_for_ready).
+    pub async fn ready(&mut self) -> Result<Picked<E>, PickError> {
+        self.ready_by(&Avoid::nothing(), None).await
+    }
+
+    /// The same, but none of `avoid` as long as there is another one, and until `deadline` at the latest.
+    ///
+    /// # Errors
+    /// As [`ready`](Self::ready).
+    pub async fn ready_by(
+        &mut self,
+        avoid: &Avoid,
+        deadline: Option<Instant>,
+    ) -> Result<Picked<E>, PickError> {
+        if let Ok(picked) = self.pick_avoiding(avoid) {
+            return Ok(picked);
+        }
+        let changes = self.shared.endpoints.changes();
+        wait_for_pick(changes, self.wait_for_ready, deadline, || self.pick_avoiding(avoid)).await
+    }
+
+    /// A handle that takes no turn: for a call that its own handle has already picked for.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn fork(&self) -> Self {
+        self.handle(fastrand::u64(..))
+    }
+
+    fn handle(&self, seed: u64) -> Self {
+        Self {
+            local: self.shared.policy.local(seed),
+            picker: self.picker.clone(),
+            wait_for_ready: self.wait_for_ready,
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+/// Picks until it succeeds, as long as waiting can help.
+pub(crate) async fn wait_for_pick<T>(
+    mut changes: watch::Receiver<u64>,
+    wait_for_ready: bool,
+    deadline: Option<Instant>,
+    mut pick: impl FnMut() -> Result<T, PickError>,
+) -> Result<T, PickError> {
+    let patience = Instant::now() + PATIENCE;
+    let until = match deadline {
+        Some(deadline) if wait_for_ready => Some(deadline),
+        Some(deadline) => Some(deadline.min(patience)),
+        None if wait_for_ready => None,
+        None => Some(patience),
+    };
+    loop {
+        changes.borrow_and_update();
+        let error = match pick() {
+            Ok(picked) => return Ok(picked),
+            Err(error) => error,
+        };
+        let waits = match error {
+            PickError::NotYet { .. } => true,
+            PickError::Closed { .. } => false,
+            PickError::Empty { .. } | PickError::Unreachable { .. } => wait_for_ready,
+        };
+        if !waits {
+            return Err(error);
+        }
+        let changed = match until {
+            Some(until) => timeout_at(until, changes.changed()).await.is_ok_and(|changed| changed.is_ok()),
+            None => changes.changed().await.is_ok(),
+        };
+        if !changed {
+            return Err(error);
+        }
+    }
+}
+
+impl<E, P: Policy> Clone for Balancer<E, P> {
+    /// Another handle. What it picks first depends on how many clones there were before it, so that handles
+    /// which make one call each take turns too.
+    fn clone(&self) -> Self {
+        self.handle(self.shared.seeds.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl<E, P: Policy> Debug for Balancer<E, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Balancer")
+            .field("policy", &self.shared.policy)
+            .field("endpoints", &self.shared.endpoints)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,163 @@
+//! [`Builder`]: the one background task of an endpointer. The entry is [`Builder::run`].
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use callsign_core::InstanceWatch;
+use tokio::sync::mpsc;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{debug, warn};
+
+use super::Board;
+use super::roster::{Job, Roster};
+use crate::error::{BoxError, chain};
+use crate::factory::{Factory, Key, Lifeline};
+use crate::slot::Link;
+
+/// From this many endpoints on, a set that grows is published at most once in [`GROWTH`]: ten thousand
+/// endpoints must not make ten thousand sets of ten thousand.
+const LARGE: usize = 64;
+const GROWTH: Duration = Duration::from_millis(10);
+
+/// What came of a dial: the link, or why there is none.
+type Dialled<E> = (Key, Result<Link<E>, BoxError>);
+
+pub(super) struct Builder<E, F> {
+    pub(super) watch: InstanceWatch,
+    pub(super) factory: Arc<F>,
+    pub(super) board: Arc<Board<E>>,
+    pub(super) roster: Roster<E>,
+    pub(super) dial_timeout: Duration,
+    pub(super) concurrency: usize,
+    pub(super) cuts: mpsc::UnboundedReceiver<Key>,
+    pub(super) told: mpsc::UnboundedSender<Key>,
+}
+
+/// What has happened since the last publish.
+#[derive(Default)]
+struct News {
+    any: bool,
+    /// Something may have to leave the set, which is not put off.
+    urgent: bool,
+}
+
+impl<E, F> Builder<E, F>
+where
+    E: Send + Sync + 'static,
+    F: Factory<E>,
+{
+    /// Runs until it is dropped: the endpointer holds the guard. Everything that it holds ends with it.
+    pub(super) async fn run(mut self) {
+        // Aborted when dropped.
+        let mut dials: JoinSet<Dialled<E>> = JoinSet::new();
+        let mut keys: HashMap<Id, Key> = HashMap::new();
+        let mut open = true;
+        let mut not_before = Instant::now();
+        let mut news = News { any: true, urgent: true };
+        let first = self.watch.snapshot();
+        self.roster.apply(&first, Instant::now());
+        loop {
+            while dials.len() < self.concurrency {
+                let Some(job) = self.roster.next_dial() else { break };
+                let key = job.key.clone();
+                let dial = dials.spawn(self.dial(job));
+                keys.insert(dial.id(), key.clone());
+                self.roster.begun(&key, dial);
+            }
+            if news.any && (news.urgent || Instant::now() >= not_before) {
+                news = News::default();
+                let size = self.publish();
+                not_before = Instant::now() + if size < LARGE { Duration::ZERO } else { GROWTH };
+            }
+            let publish_at = news.any.then_some(not_before);
+            let wake_at = [publish_at, self.roster.next_wake()].into_iter().flatten().min();
+            tokio::select! {
+                changed = self.watch.changed(), if open => match changed {
+                    Ok(snapshot) => {
+                        self.roster.apply(&snapshot, Instant::now());
+                        news = News { any: true, urgent: true };
+                    }
+                    Err(_) => {
+                        open = false;
+                        self.roster.close();
+                        news = News { any: true, urgent: true };
+                    }
+                },
+                Some(key) = self.cuts.recv() => {
+                    self.cut(&key);
+                    while let Ok(key) = self.cuts.try_recv() {
+                        self.cut(&key);
+                    }
+                    news = News { any: true, urgent: true };
+                }
+                Some(dialled) = dials.join_next_with_id(), if !dials.is_empty() => {
+                    self.dialled(dialled, &mut keys);
+                    while let Some(dialled) = dials.try_join_next_with_id() {
+                        self.dialled(dialled, &mut keys);
+                    }
+                    news.any = true;
+                }
+                () = until(wake_at) => {}
+            }
+            self.roster.wake(Instant::now());
+        }
+    }
+
+    /// A dial, bounded in time. It is a task so that dials run beside each other.
+    fn dial(&self, job: Job) -> impl Future<Output = Dialled<E>> + Send + use<E, F> {
+        let (factory, within) = (Arc::clone(&self.factory), self.dial_timeout);
+        let lifeline = Lifeline::new(job.key.clone(), self.told.clone());
+        async move {
+            let made = match timeout(within, factory.make(job.instance, lifeline.clone())).await {
+                Ok(made) => made,
+                Err(_) => Err(format!("no connection within {within:?}").into()),
+            };
+            (job.key, made.map(|endpoint| Link::new(endpoint, lifeline, job.stats)))
+        }
+    }
+
+    fn dialled(&mut self, dialled: Result<(Id, Dialled<E>), JoinError>, keys: &mut HashMap<Id, Key>) {
+        let (key, made) = match dialled {
+            Ok((id, dialled)) => {
+                keys.remove(&id);
+                dialled
+            }
+            Err(error) => match keys.remove(&error.id()) {
+                Some(key) if error.is_panic() => (key, Err("the factory panicked".into())),
+                // It was stopped, and nobody waits for it.
+                _ => return,
+            },
+        };
+        match &made {
+            Ok(_) => debug!(instance = %key.id, "connected"),
+            Err(error) => debug!(instance = %key.id, error = %chain(&**error), "cannot connect"),
+        }
+        self.roster.dialled(&key, made, Instant::now());
+    }
+
+    fn cut(&mut self, key: &Key) {
+        debug!(instance = %key.id, "connection closed");
+        self.roster.cut(key, Instant::now());
+    }
+
+    /// Publishes if there is a change, and returns how many endpoints are ready.
+    fn publish(&self) -> usize {
+        let set = self.roster.ready_set();
+        let size = set.len();
+        // A policy of somebody else's must not end discovery.
+        if catch_unwind(AssertUnwindSafe(|| self.board.publish(set))).is_err() {
+            warn!("a policy panicked while it built its table: its balancer keeps its last one");
+        }
+        size
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

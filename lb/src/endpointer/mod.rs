@@ -1,0 +1,247 @@
+//! [`Endpointer`]: keeps an endpoint for every live instance of a service. Go kit's `sd.Endpointer`.
+//!
+//! One background task follows the watch, whether or not there are calls. It makes endpoints of new instances,
+//! several at a time, tries again what failed, lets go of what left, and publishes what is ready as an
+//! immutable [`ReadySet`].
+
+mod backoff;
+mod builder;
+mod roster;
+
+use std::fmt::{self, Debug};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use callsign_core::{Instance, InstanceWatch, ServiceName};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio_util::task::AbortOnDropHandle;
+
+use self::builder::Builder;
+use self::roster::{BACKOFF, Roster};
+use crate::factory::Factory;
+use crate::ready::{Lack, ReadySet};
+
+pub(crate) use self::backoff::Backoff;
+
+type Filter = Box<dyn Fn(&Instance) -> bool + Send + Sync>;
+
+/// Keeps an endpoint for every live instance of a service. Clones are handles of the same one; when the last
+/// handle and the last [`Balancer`](crate::Balancer) on it are gone, its task ends and all endpoints are
+/// dropped, each when the calls on it have ended.
+///
+/// - An instance that stays keeps its endpoint, also when its weight, state or metadata change. One at another
+///   address is another endpoint.
+/// - One that leaves is not picked from that moment on; its endpoint is dropped when the calls on it have
+///   ended.
+/// - A failed [`Factory`] is asked again after 0 to 100 ms, then in pauses that grow to 5 s.
+/// - An endpoint that is [reported closed](crate::Picked::report_closed), or [tells so](crate::Lifeline::cut)
+///   itself, is made anew.
+/// - Whatever happens to the registry, endpoints stay as long as the watch lists their instances.
+pub struct Endpointer<E>(Arc<Inner<E>>);
+
+struct Inner<E> {
+    board: Arc<Board<E>>,
+    service: ServiceName,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl<E: Send + Sync + 'static> Endpointer<E> {
+    /// Follows a watch and makes endpoints by `factory`, with the defaults of
+    /// [`builder`](Self::builder). Its task runs on the current Tokio runtime.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime, as [`Handle::current`] does.
+    pub fn new(watch: InstanceWatch, factory: impl Factory<E>) -> Self {
+        Self::builder(watch, factory).build()
+    }
+
+    /// An endpointer with other settings.
+    pub fn builder<F: Factory<E>>(watch: InstanceWatch, factory: F) -> EndpointerBuilder<E, F> {
+        EndpointerBuilder {
+            watch,
+            factory,
+            dial_timeout: Duration::from_secs(5),
+            concurrency: 32,
+            backoff: BACKOFF,
+            filter: Box::new(|_| true),
+            rng: fastrand::Rng::new(),
+            endpoint: std::marker::PhantomData,
+        }
+    }
+}
+
+impl<E> Endpointer<E> {
+    /// The service.
+    #[must_use]
+    pub fn service(&self) -> &ServiceName {
+        &self.0.service
+    }
+
+    /// What can be picked now, without waiting.
+    #[must_use]
+    pub fn ready_set(&self) -> Arc<ReadySet<E>> {
+        self.0.board.set.load_full()
+    }
+
+    /// Waits until `wanted` holds for the ready set, and returns that; at once if it does. Waits for as long
+    /// as it takes: put a timeout around it. Cancel-safe.
+    pub async fn wait_for(&self, mut wanted: impl FnMut(&ReadySet<E>) -> bool) -> Arc<ReadySet<E>> {
+        let mut changes = self.changes();
+        loop {
+            changes.borrow_and_update();
+            let set = self.ready_set();
+            // The sender lives as long as `self`.
+            if wanted(&set) || changes.changed().await.is_err() {
+                return set;
+            }
+        }
+    }
+
+    /// Counts the published sets.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.0.board.changes.subscribe()
+    }
+
+    /// Calls `hook` with the present set, then with each that follows, until it returns false. It runs on the
+    /// builder's task, before the set is announced.
+    pub(crate) fn follow(&self, hook: impl FnMut(&Arc<ReadySet<E>>) -> bool + Send + 'static) {
+        self.0.board.follow(Box::new(hook));
+    }
+}
+
+impl<E> Clone for Endpointer<E> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<E> Debug for Endpointer<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpointer").field("ready", &self.ready_set()).finish()
+    }
+}
+
+type Hook<E> = Box<dyn FnMut(&Arc<ReadySet<E>>) -> bool + Send>;
+
+/// Where the builder publishes and handles read.
+struct Board<E> {
+    set: ArcSwap<ReadySet<E>>,
+    hooks: Mutex<Vec<Hook<E>>>,
+    changes: watch::Sender<u64>,
+}
+
+impl<E> Board<E> {
+    fn publish(&self, set: ReadySet<E>) {
+        if self.set.load().same(&set) {
+            return;
+        }
+        let set = Arc::new(set);
+        // Held to the end, so that a hook which joins now sees this set exactly once.
+        let mut hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
+        self.set.store(Arc::clone(&set));
+        hooks.retain_mut(|hook| hook(&set));
+        drop(hooks);
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    fn follow(&self, mut hook: Hook<E>) {
+        let mut hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
+        if hook(&self.set.load_full()) {
+            hooks.push(hook);
+        }
+    }
+}
+
+/// Settings of an [`Endpointer`] that is to be.
+pub struct EndpointerBuilder<E, F> {
+    watch: InstanceWatch,
+    factory: F,
+    dial_timeout: Duration,
+    concurrency: usize,
+    backoff: Backoff,
+    filter: Filter,
+    rng: fastrand::Rng,
+    endpoint: std::marker::PhantomData<fn() -> E>,
+}
+
+impl<E, F> EndpointerBuilder<E, F>
+where
+    E: Send + Sync + 'static,
+    F: Factory<E>,
+{
+    /// How long the factory may take for one endpoint before that counts as failed; 5 s.
+    #[must_use]
+    pub fn dial_timeout(mut self, within: Duration) -> Self {
+        self.dial_timeout = within;
+        self
+    }
+
+    /// How many endpoints are made at the same time, 1 at least; 32.
+    #[must_use]
+    pub fn concurrency(mut self, dials: usize) -> Self {
+        self.concurrency = dials.max(1);
+        self
+    }
+
+    /// The bounds of the first and of the longest pause after a failed dial; 100 ms and 5 s. Each pause is
+    /// anything between nothing and its bound, which doubles from one failure to the next.
+    #[must_use]
+    pub fn backoff(mut self, first: Duration, most: Duration) -> Self {
+        self.backoff = Backoff { first, most: most.max(first) };
+        self
+    }
+
+    /// Which instances are used at all; all.
+    #[must_use]
+    pub fn filter(mut self, wanted: impl Fn(&Instance) -> bool + Send + Sync + 'static) -> Self {
+        self.filter = Box::new(wanted);
+        self
+    }
+
+    /// Fixes the random numbers of the pauses, for tests.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.rng = fastrand::Rng::with_seed(seed);
+        self
+    }
+
+    /// Starts it, on the current Tokio runtime.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime, as [`Handle::current`] does.
+    pub fn build(self) -> Endpointer<E> {
+        let runtime = Handle::current();
+        let service = self.watch.service();
+        let (told, cuts) = mpsc::unbounded_channel();
+        let board = Arc::new(Board {
+            set: ArcSwap::from_pointee(ReadySet::new(service.clone(), Vec::new(), Lack::Pending(None))),
+            hooks: Mutex::default(),
+            changes: watch::Sender::new(0),
+        });
+        let builder = Builder {
+            watch: self.watch,
+            factory: Arc::new(self.factory),
+            board: Arc::clone(&board),
+            roster: Roster::new(service.clone(), self.filter, self.backoff, self.rng),
+            dial_timeout: self.dial_timeout,
+            concurrency: self.concurrency,
+            cuts,
+            told,
+        };
+        let task = AbortOnDropHandle::new(runtime.spawn(builder.run()));
+        Endpointer(Arc::new(Inner { board, service, _task: task }))
+    }
+}
+
+impl<E, F> Debug for EndpointerBuilder<E, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndpointerBuilder")
+            .field("watch", &self.watch)
+            .field("dial_timeout", &self.dial_timeout)
+            .field("concurrency", &self.concurrency)
+            .field("backoff", &self.backoff)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,367 @@
+//! [`Roster`]: every listed instance with what has become of its endpoint. No I/O: snapshots, the ends of dials
+//! and times go in; dials to make and ready sets come out.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use callsign_core::{Error, Instance, InstanceId, Listed, ServiceName, Snapshot, State};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::Filter;
+use super::backoff::Backoff;
+use crate::error::{BoxError, DialError, DialErrors};
+use crate::factory::Key;
+use crate::ready::{Lack, ReadySet};
+use crate::slot::{Link, Slot, Stats};
+
+/// How far an instance's endpoint is.
+#[derive(Debug)]
+enum Dial {
+    /// Not to be called, so not dialled.
+    Unwanted,
+    /// Waits for its turn.
+    Queued,
+    /// Being made.
+    Running(AbortHandle),
+    /// Failed, and is tried again then.
+    Waiting(Instant),
+    /// Made.
+    Done,
+}
+
+struct Entry<E> {
+    listed: Listed,
+    stats: Arc<Stats>,
+    link: Option<Arc<Link<E>>>,
+    /// Made once for each content of the instance and each link, so that ready sets can share it.
+    slot: Option<Arc<Slot<E>>>,
+    dial: Dial,
+    /// The number of the latest dial; what comes in for earlier ones is too late.
+    number: u64,
+    failures: u32,
+    /// Why the last dial failed, if it has finished and failed.
+    error: Option<DialError>,
+    linked_at: Instant,
+}
+
+impl<E> Entry<E> {
+    fn new(listed: Listed, now: Instant) -> Self {
+        Self {
+            listed,
+            stats: Arc::default(),
+            link: None,
+            slot: None,
+            dial: Dial::Unwanted,
+            number: 0,
+            failures: 0,
+            error: None,
+            linked_at: now,
+        }
+    }
+
+    fn renew_slot(&mut self) {
+        let instance = self.listed.instance();
+        self.slot = self.link.as_ref().map(|link| Arc::new(Slot::new(Arc::clone(instance), link)));
+    }
+
+    /// Which tier of the ready set it belongs to; `None`: it is never called.
+    fn tier(&self) -> Option<usize> {
+        match self.listed.state() {
+            State::Up | State::Draining if self.listed.weight() == 0 => Some(3),
+            State::Draining => Some(2),
+            State::Up if self.listed.is_held() => Some(1),
+            State::Up => Some(0),
+            _ => None,
+        }
+    }
+}
+
+/// A dial to be made.
+pub(super) struct Job {
+    pub(super) key: Key,
+    pub(super) instance: Arc<Instance>,
+    pub(super) stats: Arc<Stats>,
+}
+
+pub(super) struct Roster<E> {
+    service: ServiceName,
+    filter: Filter,
+    backoff: Backoff,
+    rng: fastrand::Rng,
+    entries: BTreeMap<InstanceId, Entry<E>>,
+    queue: VecDeque<InstanceId>,
+    waiting: BTreeSet<(Instant, InstanceId)>,
+    numbers: u64,
+    pending: bool,
+    closed: bool,
+    /// Why the registry cannot be read.
+    unreadable: Option<Error>,
+    /// Listed, and left out by the filter.
+    filtered: usize,
+}
+
+impl<E> Roster<E> {
+    pub(super) fn new(service: ServiceName, filter: Filter, backoff: Backoff, rng: fastrand::Rng) -> Self {
+        Self {
+            service,
+            filter,
+            backoff,
+            rng,
+            entries: BTreeMap::new(),
+            queue: VecDeque::new(),
+            waiting: BTreeSet::new(),
+            numbers: 0,
+            pending: true,
+            closed: false,
+            unreadable: None,
+            filtered: 0,
+        }
+    }
+
+    /// Takes a snapshot in: what stays keeps its endpoint, what is new is to be dialled, what is gone is let go.
+    pub(super) fn apply(&mut self, snapshot: &Snapshot, now: Instant) {
+        self.pending = snapshot.freshness().is_pending();
+        self.unreadable = snapshot.freshness().error().cloned();
+        let (mut new, mut changed, mut gone) = (Vec::new(), Vec::new(), Vec::new());
+        let filter = &self.filter;
+        let mut listed = snapshot.iter().filter(|listed| filter(listed.instance())).peekable();
+        let mut kept = 0;
+        // Both are sorted by id.
+        for (id, entry) in &mut self.entries {
+            while let Some(listed) = listed.next_if(|listed| listed.id() < id) {
+                new.push(listed.clone());
+            }
+            match listed.next_if(|listed| listed.id() == id) {
+                None => gone.push(id.clone()),
+                Some(listed) => {
+                    kept += 1;
+                    if entry.listed != *listed {
+                        changed.push(listed.clone());
+                    }
+                }
+            }
+        }
+        new.extend(listed.cloned());
+        self.filtered = snapshot.len() - kept - new.len();
+        for id in gone {
+            self.remove(&id);
+        }
+        for listed in changed {
+            self.change(listed, now);
+        }
+        for listed in new {
+            self.insert(listed, now);
+        }
+    }
+
+    /// The registry was closed: no more snapshots come.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+    }
+
+    fn insert(&mut self, listed: Listed, now: Instant) {
+        let id = listed.id().clone();
+        self.entries.insert(id.clone(), Entry::new(listed, now));
+        self.want(&id);
+    }
+
+    fn remove(&mut self, id: &InstanceId) {
+        if let Some(mut entry) = self.entries.remove(id) {
+            Self::stop(&mut self.waiting, id, &mut entry);
+        }
+    }
+
+    fn change(&mut self, listed: Listed, now: Instant) {
+        let Some(entry) = self.entries.get_mut(listed.id()) else { return };
+        let id = listed.id().clone();
+        let before = std::mem::replace(&mut entry.listed, listed);
+        let now_listed = &entry.listed;
+        if before.address() != now_listed.address() || before.protocol() != now_listed.protocol() {
+            // Another place is another endpoint.
+            let listed = now_listed.clone();
+            self.remove(&id);
+            return self.insert(listed, now);
+        }
+        // It has just been heard of: worth a dial at once.
+        let returned = before.is_held() && !now_listed.is_held()
+            || before.state() != State::Up && now_listed.state() == State::Up;
+        entry.renew_slot();
+        match (&entry.dial, entry.tier()) {
+            (Dial::Done, _) | (Dial::Unwanted, None) => {}
+            (_, None) => {
+                Self::stop(&mut self.waiting, &id, entry);
+                entry.error = None;
+            }
+            (Dial::Unwanted, Some(_)) => self.want(&id),
+            (Dial::Waiting(_), Some(_)) if returned => {
+                entry.failures = 0;
+                Self::stop(&mut self.waiting, &id, entry);
+                self.want(&id);
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends whatever is being done for an endpoint that is not there yet.
+    fn stop(waiting: &mut BTreeSet<(Instant, InstanceId)>, id: &InstanceId, entry: &mut Entry<E>) {
+        match std::mem::replace(&mut entry.dial, Dial::Unwanted) {
+            Dial::Running(dial) => dial.abort(),
+            Dial::Waiting(at) => drop(waiting.remove(&(at, id.clone()))),
+            Dial::Unwanted | Dial::Queued | Dial::Done => {}
+        }
+    }
+
+    /// Puts an instance in the queue, if it is to be called.
+    fn want(&mut self, id: &InstanceId) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            if entry.tier().is_some() {
+                entry.dial = Dial::Queued;
+                self.queue.push_back(id.clone());
+            }
+        }
+    }
+
+    /// The next dial to make. Each one that is taken must be [begun](Self::begun).
+    pub(super) fn next_dial(&mut self) -> Option<Job> {
+        while let Some(id) = self.queue.pop_front() {
+            // What left or came back while it was queued is in the queue for nothing, or twice.
+            let Some(entry) = self.entries.get_mut(&id).filter(|entry| matches!(entry.dial, Dial::Queued))
+            else {
+                continue;
+            };
+            self.numbers += 1;
+            entry.number = self.numbers;
+            return Some(Job {
+                key: Key { id, number: entry.number },
+                instance: Arc::clone(entry.listed.instance()),
+                stats: Arc::clone(&entry.stats),
+            });
+        }
+        None
+    }
+
+    /// A dial runs.
+    pub(super) fn begun(&mut self, key: &Key, dial: AbortHandle) {
+        if let Some(entry) = self.entry(key) {
+            entry.dial = Dial::Running(dial);
+        }
+    }
+
+    /// The entry that a dial or an endpoint belongs to, unless it is a later one's by now.
+    fn entry(&mut self, key: &Key) -> Option<&mut Entry<E>> {
+        self.entries.get_mut(&key.id).filter(|entry| entry.number == key.number)
+    }
+
+    /// A dial has finished.
+    pub(super) fn dialled(&mut self, key: &Key, made: Result<Link<E>, BoxError>, now: Instant) {
+        // A dial that was stopped may have finished all the same: what it made is dropped.
+        let Some(entry) = self.entry(key).filter(|entry| matches!(entry.dial, Dial::Running(_))) else {
+            return;
+        };
+        let made = made.and_then(|link| {
+            if link.lifeline().is_cut() {
+                Err("the connection closed as soon as it was made".into())
+            } else {
+                Ok(link)
+            }
+        });
+        match made {
+            Ok(link) => {
+                entry.link = Some(Arc::new(link));
+                entry.error = None;
+                entry.dial = Dial::Done;
+                entry.linked_at = now;
+                entry.renew_slot();
+            }
+            Err(error) => {
+                entry.error = Some(DialError::new(Arc::clone(entry.listed.instance()), error));
+                entry.failures = entry.failures.saturating_add(1);
+                let failures = entry.failures;
+                let at = now + self.backoff.pause(failures, &mut self.rng);
+                self.wait(key, at);
+            }
+        }
+    }
+
+    fn wait(&mut self, key: &Key, at: Instant) {
+        if let Some(entry) = self.entry(key) {
+            entry.dial = Dial::Waiting(at);
+            self.waiting.insert((at, key.id.clone()));
+        }
+    }
+
+    /// An endpoint is of no more use.
+    pub(super) fn cut(&mut self, key: &Key, now: Instant) {
+        let healthy = self.backoff.most;
+        let Some(entry) = self.entry(key).filter(|entry| entry.link.is_some()) else { return };
+        entry.link = None;
+        entry.slot = None;
+        entry.dial = Dial::Unwanted;
+        if now.saturating_duration_since(entry.linked_at) >= healthy {
+            // It served well: the first dial goes out at once.
+            entry.failures = 0;
+            self.want(&key.id);
+        } else if entry.tier().is_some() {
+            // A server that accepts and hangs up again must not be dialled in a tight loop.
+            entry.failures = entry.failures.saturating_add(1);
+            let failures = entry.failures;
+            let at = now + self.backoff.pause(failures, &mut self.rng);
+            self.wait(key, at);
+        }
+    }
+
+    /// When the next failed dial is due.
+    pub(super) fn next_wake(&self) -> Option<Instant> {
+        self.waiting.first().map(|(at, _)| *at)
+    }
+
+    /// Queues the failed dials that are due.
+    pub(super) fn wake(&mut self, now: Instant) {
+        while self.waiting.first().is_some_and(|(at, _)| *at <= now) {
+            if let Some((_, id)) = self.waiting.pop_first() {
+                self.want(&id);
+            }
+        }
+    }
+
+    /// What can be picked now.
+    pub(super) fn ready_set(&self) -> ReadySet<E> {
+        let ready = || self.entries.values().filter_map(|entry| Some((entry.tier()?, entry.slot.as_ref()?)));
+        let best = ready().map(|(tier, _)| tier).min();
+        let slots: Vec<_> =
+            ready().filter(|(tier, _)| Some(*tier) == best).map(|(_, slot)| Arc::clone(slot)).collect();
+        let lack = if slots.is_empty() { self.lack() } else { Lack::Connecting(0, None) };
+        ReadySet::new(self.service.clone(), slots, lack)
+    }
+
+    fn lack(&self) -> Lack {
+        let unreadable = || self.unreadable.clone();
+        if self.closed {
+            return Lack::Closed;
+        }
+        if self.pending {
+            return Lack::Pending(unreadable());
+        }
+        let wanted = || self.entries.values().filter(|entry| entry.tier().is_some());
+        let total = wanted().count();
+        if total == 0 {
+            return Lack::Empty(self.entries.len() + self.filtered, unreadable());
+        }
+        let failed: usize = wanted().filter(|entry| entry.error.is_some()).count();
+        if failed < total {
+            return Lack::Connecting(total - failed, unreadable());
+        }
+        let errors = wanted().filter_map(|entry| entry.error.clone()).take(DialErrors::KEPT).collect();
+        Lack::Unreachable(DialErrors::new(total, errors))
+    }
+}
+
+/// The default for [`Roster`]'s backoff.
+pub(super) const BACKOFF: Backoff =
+    Backoff { first: Duration::from_millis(100), most: Duration::from_secs(5) };
+
+#[cfg(test)]
+#[path = "roster_tests.rs"]
+mod tests;

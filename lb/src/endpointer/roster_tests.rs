@@ -1,0 +1,231 @@
+//! The roster on its own: times and snapshots go in by hand.
+
+use std::future::pending;
+
+use callsign_core::{InstanceWatch, Registration, Registry, RegistryUrl};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::factory::Lifeline;
+
+/// A roster under a memory registry, whose snapshots it takes when told to.
+struct Scene {
+    registry: Registry,
+    watch: InstanceWatch,
+    roster: Roster<u32>,
+    told: mpsc::UnboundedSender<Key>,
+    _cuts: mpsc::UnboundedReceiver<Key>,
+    dials: tokio::task::JoinSet<()>,
+}
+
+impl Scene {
+    fn new(name: &str) -> Self {
+        let url = RegistryUrl::parse(&format!("memory:roster-{name}")).unwrap();
+        let registry = callsign_core::memory::open(&url).unwrap();
+        let watch = registry.watch(&"book".parse().unwrap());
+        let rng = fastrand::Rng::with_seed(1);
+        let roster = Roster::new("book".parse().unwrap(), Box::new(|_| true), BACKOFF, rng);
+        let (told, cuts) = mpsc::unbounded_channel();
+        Self { registry, watch, roster, told, _cuts: cuts, dials: tokio::task::JoinSet::new() }
+    }
+
+    async fn register(&self, instance: Instance) -> Registration {
+        self.registry.register(instance).await.unwrap()
+    }
+
+    /// Waits until the watch shows what is expected, and takes it in.
+    async fn see(&mut self, wanted: impl Fn(&Snapshot) -> bool) {
+        loop {
+            let snapshot = self.watch.snapshot();
+            if wanted(&snapshot) {
+                return self.roster.apply(&snapshot, Instant::now());
+            }
+            self.watch.changed().await.unwrap();
+        }
+    }
+
+    /// The dials that are due, begun.
+    fn begin(&mut self) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        while let Some(job) = self.roster.next_dial() {
+            let dial = self.dials.spawn(pending());
+            self.roster.begun(&job.key, dial);
+            jobs.push(job);
+        }
+        jobs
+    }
+
+    fn succeed(&mut self, job: &Job, endpoint: u32) -> Lifeline {
+        let lifeline = Lifeline::new(job.key.clone(), self.told.clone());
+        let link = Link::new(endpoint, lifeline.clone(), Arc::clone(&job.stats));
+        self.roster.dialled(&job.key, Ok(link), Instant::now());
+        lifeline
+    }
+
+    fn fail(&mut self, job: &Job) {
+        self.roster.dialled(&job.key, Err("refused".into()), Instant::now());
+    }
+
+    /// Ready instances, as `port` of each.
+    fn ready(&self) -> Vec<u16> {
+        self.roster.ready_set().slots().iter().map(|slot| slot.instance().address().port()).collect()
+    }
+}
+
+fn book(port: u16) -> Instance {
+    Instance::new("book", format!("10.0.0.1:{port}")).unwrap()
+}
+
+/// Tiers: confirmed and up, then draining, then weight 0; down never.
+#[tokio::test(start_paused = true)]
+async fn the_best_tier_that_has_one_ready_is_the_set() {
+    let mut scene = Scene::new("tiers");
+    let _registrations = [
+        scene.register(book(1)).await,
+        scene.register(book(2).with_state(State::Draining)).await,
+        scene.register(book(3).with_weight(0)).await,
+        scene.register(book(4).with_state(State::Down)).await,
+    ];
+    scene.see(|snapshot| snapshot.len() == 4).await;
+    let jobs = scene.begin();
+    assert_eq!(jobs.len(), 3, "what is down is not dialled");
+    scene.succeed(&jobs[2], 3);
+    assert_eq!(scene.ready(), [3], "weight 0, as there is nothing else");
+    scene.succeed(&jobs[1], 2);
+    assert_eq!(scene.ready(), [2], "draining, as there is none up");
+    scene.succeed(&jobs[0], 1);
+    assert_eq!(scene.ready(), [1]);
+}
+
+/// PEERS.md, Rust peers 14: all weights 0 is a defined result.
+#[tokio::test(start_paused = true)]
+async fn all_weights_zero_is_all_alike() {
+    let mut scene = Scene::new("weights");
+    let _registrations =
+        [scene.register(book(1).with_weight(0)).await, scene.register(book(2).with_weight(0)).await];
+    scene.see(|snapshot| snapshot.len() == 2).await;
+    for job in scene.begin() {
+        scene.succeed(&job, 0);
+    }
+    assert_eq!(scene.ready(), [1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn content_may_change_and_address_may_not() {
+    let mut scene = Scene::new("changes");
+    let registration = scene.register(book(1)).await;
+    scene.see(|snapshot| snapshot.len() == 1).await;
+    let job = scene.begin().remove(0);
+    scene.succeed(&job, 7);
+    let stats = Arc::clone(scene.roster.ready_set().slots()[0].stats());
+
+    registration.update(book(1).with_weight(9).with_version("2").unwrap()).await.unwrap();
+    scene.see(|snapshot| snapshot.iter().any(|listed| listed.weight() == 9)).await;
+    assert!(scene.begin().is_empty(), "the connection stays");
+    let set = scene.roster.ready_set();
+    assert_eq!(set.slots()[0].instance().weight(), 9);
+    assert!(Arc::ptr_eq(set.slots()[0].stats(), &stats), "so do its statistics");
+
+    // The same id at another address.
+    drop(registration);
+    scene.see(Snapshot::is_empty).await;
+    let _moved = scene.register(book(2).with_id("10.0.0.1:1").unwrap()).await;
+    scene.see(|snapshot| snapshot.len() == 1).await;
+    assert_eq!(scene.begin().len(), 1, "is another endpoint");
+    assert!(scene.ready().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn down_keeps_its_connection_and_is_not_picked() {
+    let mut scene = Scene::new("down");
+    let registration = scene.register(book(1)).await;
+    scene.see(|snapshot| snapshot.len() == 1).await;
+    let job = scene.begin().remove(0);
+    let lifeline = scene.succeed(&job, 7);
+    registration.update(book(1).with_state(State::Down)).await.unwrap();
+    scene.see(|snapshot| snapshot.iter().any(|listed| listed.state() == State::Down)).await;
+    assert!(scene.ready().is_empty());
+    assert!(matches!(scene.roster.ready_set().lack(), crate::PickError::Empty { listed: 1, .. }));
+    registration.update(book(1)).await.unwrap();
+    scene.see(|snapshot| snapshot.iter().any(|listed| listed.state() == State::Up)).await;
+    assert_eq!(scene.ready(), [1]);
+    assert!(scene.begin().is_empty());
+
+    // Without a connection, it is dialled when it comes up.
+    registration.update(book(1).with_state(State::Down)).await.unwrap();
+    scene.see(|snapshot| snapshot.iter().any(|listed| listed.state() == State::Down)).await;
+    scene.roster.cut(lifeline.key(), Instant::now());
+    assert!(scene.begin().is_empty() && scene.roster.next_wake().is_none());
+    registration.update(book(1)).await.unwrap();
+    scene.see(|snapshot| snapshot.iter().any(|listed| listed.state() == State::Up)).await;
+    assert_eq!(scene.begin().len(), 1);
+}
+
+/// Too early to tell until each dial has finished; then the dials' errors.
+#[tokio::test(start_paused = true)]
+async fn the_lack_says_what_is_known() {
+    use crate::PickError::{Empty, NotYet, Unreachable};
+    let mut scene = Scene::new("lack");
+    assert!(matches!(scene.roster.ready_set().lack(), NotYet { connecting: 0, .. }));
+    scene.see(|snapshot| !snapshot.freshness().is_pending()).await;
+    assert!(matches!(scene.roster.ready_set().lack(), Empty { listed: 0, .. }));
+    let _registrations = [scene.register(book(1)).await, scene.register(book(2)).await];
+    scene.see(|snapshot| snapshot.len() == 2).await;
+    let jobs = scene.begin();
+    scene.fail(&jobs[0]);
+    assert!(matches!(scene.roster.ready_set().lack(), NotYet { connecting: 1, .. }));
+    scene.fail(&jobs[1]);
+    let Unreachable { source, .. } = scene.roster.ready_set().lack() else { panic!("both have failed") };
+    assert_eq!((source.total(), source.errors().len()), (2, 2));
+    // And stay unreachable while they are dialled again.
+    tokio::time::advance(Duration::from_secs(1)).await;
+    scene.roster.wake(Instant::now());
+    assert_eq!(scene.begin().len(), 2);
+    assert!(matches!(scene.roster.ready_set().lack(), Unreachable { .. }));
+}
+
+/// A server that accepts and hangs up is dialled with growing pauses; one that served well at once.
+#[tokio::test(start_paused = true)]
+async fn a_cut_endpoint_is_made_anew() {
+    let mut scene = Scene::new("cuts");
+    let _registration = scene.register(book(1)).await;
+    scene.see(|snapshot| snapshot.len() == 1).await;
+    let job = scene.begin().remove(0);
+    let lifeline = scene.succeed(&job, 1);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    scene.roster.cut(lifeline.key(), Instant::now());
+    assert!(scene.ready().is_empty());
+    let mut pauses = Duration::ZERO;
+    for _ in 0..20 {
+        let job = scene.begin().remove(0);
+        let lifeline = scene.succeed(&job, 1);
+        assert_eq!(scene.ready(), [1]);
+        scene.roster.cut(lifeline.key(), Instant::now());
+        scene.roster.cut(lifeline.key(), Instant::now());
+        let wake = scene.roster.next_wake().unwrap();
+        pauses += wake - Instant::now();
+        tokio::time::advance(wake - Instant::now()).await;
+        scene.roster.wake(Instant::now());
+    }
+    assert!(pauses > Duration::from_secs(10), "{pauses:?}");
+}
+
+/// What comes in for an earlier endpoint changes nothing about the present one.
+#[tokio::test(start_paused = true)]
+async fn late_news_is_no_news() {
+    let mut scene = Scene::new("late");
+    let registration = scene.register(book(1)).await;
+    scene.see(|snapshot| snapshot.len() == 1).await;
+    let old = scene.begin().remove(0);
+    drop(registration);
+    scene.see(Snapshot::is_empty).await;
+    let _registration = scene.register(book(1)).await;
+    scene.see(|snapshot| snapshot.len() == 1).await;
+    let new = scene.begin().remove(0);
+    let lifeline = scene.succeed(&old, 1);
+    assert!(scene.ready().is_empty());
+    scene.succeed(&new, 2);
+    scene.roster.cut(lifeline.key(), Instant::now());
+    assert_eq!(scene.ready(), [1]);
+    assert_eq!(*scene.roster.ready_set().slots()[0].begin().unwrap(), 2);
+}

@@ -1,0 +1,89 @@
+//! [`Factory`]: how an instance becomes an endpoint. Go kit's `sd.Factory`.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use callsign_core::{Instance, InstanceId};
+use tokio::sync::mpsc;
+
+use crate::error::BoxError;
+
+/// Makes endpoints: whatever a program calls an instance through, such as a connected client.
+///
+/// Every `Fn(Arc<Instance>) -> impl Future<Output = Result<E, Error>>` is one, so an `async fn` is:
+/// ```
+/// # use std::sync::Arc;
+/// # use callsign_core::Instance;
+/// async fn connect(instance: Arc<Instance>) -> std::io::Result<tokio::net::TcpStream> {
+///     tokio::net::TcpStream::connect((instance.address().host(), instance.address().port())).await
+/// }
+/// ```
+///
+/// # Contract
+/// - `make` fails rather than return an endpoint that cannot be used yet: what it returns is picked at once.
+/// - It may be dropped at any await: when it takes too long, or its instance has left.
+pub trait Factory<E>: Send + Sync + 'static {
+    /// Makes an endpoint of an instance. One that can tell when it is of no more use keeps `lifeline` and
+    /// [cuts](Lifeline::cut) it then.
+    fn make(
+        &self,
+        instance: Arc<Instance>,
+        lifeline: Lifeline,
+    ) -> impl Future<Output = Result<E, BoxError>> + Send;
+}
+
+impl<E, F, Fut, Error> Factory<E> for F
+where
+    F: Fn(Arc<Instance>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<E, Error>> + Send,
+    Error: Into<BoxError>,
+{
+    async fn make(&self, instance: Arc<Instance>, _: Lifeline) -> Result<E, BoxError> {
+        self(instance).await.map_err(Into::into)
+    }
+}
+
+/// How an endpoint says that it is of no more use: its connection has closed. It then leaves the ready set at
+/// once, and another one is made in its place, with no call having to fail first.
+#[derive(Debug, Clone)]
+pub struct Lifeline(Arc<Life>);
+
+#[derive(Debug)]
+struct Life {
+    cut: AtomicBool,
+    key: Key,
+    told: mpsc::UnboundedSender<Key>,
+}
+
+/// One endpoint of one instance: the instance's id, and a number that no other endpoint has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Key {
+    pub(crate) id: InstanceId,
+    pub(crate) number: u64,
+}
+
+impl Lifeline {
+    pub(crate) fn new(key: Key, told: mpsc::UnboundedSender<Key>) -> Self {
+        Self(Arc::new(Life { cut: AtomicBool::new(false), key, told }))
+    }
+
+    /// Takes the endpoint out. It is not picked any more from this moment; calls under way are left alone.
+    /// Every call after the first does nothing.
+    pub fn cut(&self) {
+        if !self.0.cut.swap(true, Ordering::AcqRel) {
+            // The endpointer may be gone, and then nobody needs to know.
+            let _ = self.0.told.send(self.0.key.clone());
+        }
+    }
+
+    /// Whether it has been cut.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.0.cut.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn key(&self) -> &Key {
+        &self.0.key
+    }
+}

@@ -1,0 +1,126 @@
+//! [`ResponseBody`]: the body of an answer, which keeps its call in flight and to its deadline until it ends.
+
+use std::fmt::{self, Debug};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use callsign_core::Instance;
+use http_body::{Body as _, Frame, SizeHint};
+use tokio::time::{Instant, Sleep};
+use tonic::Status;
+use tonic::body::Body;
+
+use super::status;
+use super::transport::Connection;
+use crate::slot::Picked;
+
+/// The deadline of a call that has one.
+pub(super) struct Deadline {
+    pub(super) timeout: Duration,
+    pub(super) sleep: Pin<Box<Sleep>>,
+}
+
+impl Deadline {
+    pub(super) fn at(&self) -> Instant {
+        self.sleep.deadline()
+    }
+
+    pub(super) fn has_passed(&self) -> bool {
+        Instant::now() >= self.at()
+    }
+}
+
+/// The body of an answer. The call is in flight until this has been read to its end or is dropped.
+#[derive(Default)]
+pub struct ResponseBody {
+    body: Body,
+    /// `None` once the call has ended.
+    call: Option<Under>,
+}
+
+/// What a call under way holds.
+struct Under {
+    picked: Picked<Connection>,
+    deadline: Option<Deadline>,
+}
+
+impl ResponseBody {
+    pub(super) fn new(body: Body, picked: Picked<Connection>, deadline: Option<Deadline>) -> Self {
+        let call = (!body.is_end_stream()).then_some(Under { picked, deadline });
+        Self { body, call }
+    }
+
+    /// Ends the call: it is in flight no more, and the server is told if it is still at it.
+    fn end(&mut self) -> Option<(Arc<Instance>, Option<Deadline>)> {
+        self.body = Body::empty();
+        self.call.take().map(|call| (Arc::clone(call.picked.instance()), call.deadline))
+    }
+}
+
+impl http_body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        match Pin::new(&mut this.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(trailers) = frame.trailers_ref() {
+                    let cancelled = status::is_cancelled(trailers);
+                    if let Some((instance, Some(deadline))) = this.end() {
+                        if cancelled && deadline.has_passed() {
+                            let status = status::deadline_exceeded(deadline.timeout, Some(&instance));
+                            return Poll::Ready(Some(Err(status)));
+                        }
+                    }
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                let error = match this.end() {
+                    Some((instance, Some(deadline))) if deadline.has_passed() => {
+                        status::deadline_exceeded(deadline.timeout, Some(&instance))
+                    }
+                    Some((instance, _)) => status::broken_off(&instance, error),
+                    None => error,
+                };
+                Poll::Ready(Some(Err(error)))
+            }
+            Poll::Ready(None) => {
+                this.end();
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                let deadline = this.call.as_mut().and_then(|call| call.deadline.as_mut());
+                if deadline.is_some_and(|deadline| deadline.sleep.as_mut().poll(cx).is_ready()) {
+                    if let Some((instance, Some(deadline))) = this.end() {
+                        let status = status::deadline_exceeded(deadline.timeout, Some(&instance));
+                        return Poll::Ready(Some(Err(status)));
+                    }
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Debug for ResponseBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let instance = self.call.as_ref().map(|call| call.picked.instance().id());
+        f.debug_struct("ResponseBody").field("in_flight_on", &instance).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,142 @@
+//! [`ChannelBuilder`]: the settings of a [`Channel`].
+
+use std::fmt::{self, Debug};
+use std::sync::Arc;
+use std::time::Duration;
+
+use callsign_core::{Instance, InstanceWatch};
+use tonic::transport::Endpoint;
+
+use super::channel::{Channel, Pick};
+use super::tonic_transport::{Configure, TonicTransport};
+use super::transport::{Connection, Dialler};
+use crate::balancer::Balancer;
+use crate::endpointer::{Endpointer, EndpointerBuilder};
+use crate::policy::{Policy, RoundRobin};
+
+type MakePick = Box<dyn FnOnce(Endpointer<Connection>) -> Box<dyn Pick> + Send>;
+
+/// Settings of a [`Channel`] that is to be.
+#[must_use = "nothing is connected before `build`"]
+pub struct ChannelBuilder {
+    watch: InstanceWatch,
+    policy: MakePick,
+    configure: Configure,
+    filter: Box<dyn Fn(&Instance) -> bool + Send + Sync>,
+    wait_for_ready: bool,
+    timeout: Option<Duration>,
+    connect_timeout: Duration,
+    backoff: Option<(Duration, Duration)>,
+    concurrency: Option<usize>,
+}
+
+impl ChannelBuilder {
+    pub(super) fn new(watch: InstanceWatch) -> Self {
+        Self {
+            watch,
+            policy: by(RoundRobin::default()),
+            configure: Arc::new(|_, endpoint| endpoint),
+            filter: Box::new(speaks_grpc),
+            wait_for_ready: false,
+            timeout: None,
+            connect_timeout: Duration::from_secs(5),
+            backoff: None,
+            concurrency: None,
+        }
+    }
+
+    /// Which instance a call goes to; [`RoundRobin`].
+    pub fn policy(mut self, policy: impl Policy) -> Self {
+        self.policy = by(policy);
+        self
+    }
+
+    /// Whether a call waits until its deadline for an instance to become ready, where it would otherwise fail
+    /// at once; no.
+    pub fn wait_for_ready(mut self, wait: bool) -> Self {
+        self.wait_for_ready = wait;
+        self
+    }
+
+    /// How long a call may take that says nothing else, from its start to the end of the answer's body; for
+    /// ever. A call's own `grpc-timeout` counts if it is shorter.
+    pub fn timeout(mut self, within: Duration) -> Self {
+        self.timeout = Some(within);
+        self
+    }
+
+    /// How long connecting to an instance may take, until its server has answered; 5 s.
+    pub fn connect_timeout(mut self, within: Duration) -> Self {
+        self.connect_timeout = within;
+        self
+    }
+
+    /// The bounds of the first and of the longest pause after a failed dial, as
+    /// [`EndpointerBuilder::backoff`] has them; 100 ms and 5 s.
+    pub fn backoff(mut self, first: Duration, most: Duration) -> Self {
+        self.backoff = Some((first, most));
+        self
+    }
+
+    /// How many connections are made at the same time; 32.
+    pub fn concurrent_dials(mut self, dials: usize) -> Self {
+        self.concurrency = Some(dials);
+        self
+    }
+
+    /// Which instances are used at all; those registered with protocol `grpc`, `grpcs`, `h2` or `h2c`, or with
+    /// none.
+    pub fn filter(mut self, wanted: impl Fn(&Instance) -> bool + Send + Sync + 'static) -> Self {
+        self.filter = Box::new(wanted);
+        self
+    }
+
+    /// Configures tonic's endpoint of an instance, which comes as `http://ADDRESS`: TLS, windows, keepalive,
+    /// user agent. Its connector is not used, so its TCP options have no effect; `TCP_NODELAY` is on.
+    pub fn endpoint(
+        mut self,
+        configure: impl Fn(&Instance, Endpoint) -> Endpoint + Send + Sync + 'static,
+    ) -> Self {
+        self.configure = Arc::new(configure);
+        self
+    }
+
+    /// Starts it, on the current Tokio runtime.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime, as [`tokio::runtime::Handle::current`] does.
+    #[must_use]
+    pub fn build(self) -> Channel {
+        let transport = TonicTransport { configure: self.configure };
+        let mut endpoints: EndpointerBuilder<Connection, Dialler> =
+            Endpointer::builder(self.watch, Dialler(Box::new(transport)))
+                .dial_timeout(self.connect_timeout)
+                .filter(self.filter);
+        if let Some((first, most)) = self.backoff {
+            endpoints = endpoints.backoff(first, most);
+        }
+        if let Some(dials) = self.concurrency {
+            endpoints = endpoints.concurrency(dials);
+        }
+        Channel::assemble((self.policy)(endpoints.build()), self.timeout, self.wait_for_ready)
+    }
+}
+
+fn by(policy: impl Policy) -> MakePick {
+    Box::new(move |endpoints| Box::new(Balancer::new(endpoints, policy)))
+}
+
+fn speaks_grpc(instance: &Instance) -> bool {
+    instance.protocol().is_none_or(|protocol| matches!(protocol, "grpc" | "grpcs" | "h2" | "h2c"))
+}
+
+impl Debug for ChannelBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChannelBuilder")
+            .field("watch", &self.watch)
+            .field("wait_for_ready", &self.wait_for_ready)
+            .field("timeout", &self.timeout)
+            .field("connect_timeout", &self.connect_timeout)
+            .finish_non_exhaustive()
+    }
+}

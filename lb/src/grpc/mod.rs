@@ -1,0 +1,29 @@
+//! [`Channel`]: a balanced gRPC channel that a generated tonic client takes as it is.
+//!
+//! ```no_run
+//! # async fn example(registry: callsign_core::Registry) -> Result<(), Box<dyn std::error::Error>> {
+//! use callsign_lb::grpc::Channel;
+//!
+//! let channel = Channel::new(registry.watch(&"book".parse()?));
+//! let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
+//! let reply = health.check(tonic_health::pb::HealthCheckRequest::default()).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod body;
+mod builder;
+mod call;
+mod channel;
+mod deadline;
+mod io;
+mod lent;
+mod status;
+mod tonic_transport;
+mod transport;
+
+pub use body::ResponseBody;
+pub use builder::ChannelBuilder;
+pub use call::ResponseFuture;
+pub use channel::Channel;
+pub use transport::Connection;

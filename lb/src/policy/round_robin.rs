@@ -1,0 +1,60 @@
+//! [`RoundRobin`]: one after the other.
+
+use super::{Choice, Member, Policy};
+
+/// One after the other, each handle by a counter of its own.
+///
+/// The first handle of a balancer starts anywhere, so that many clients do not all call the same instance
+/// first. A clone starts one further on than the clone before it, so that handles which make a single call
+/// each, as is the habit with tonic clients, take turns too.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RoundRobin {}
+
+impl Policy for RoundRobin {
+    type Table = ();
+    type Local = u64;
+
+    fn build(&self, _: &[Member<'_>]) {}
+
+    fn local(&self, seed: u64) -> u64 {
+        seed
+    }
+
+    #[inline]
+    fn pick(&self, (): &(), next: &mut u64, choice: &Choice<'_>) -> Option<usize> {
+        let len = choice.len() as u64;
+        for _ in 0..len {
+            // Below `len`, which came from a usize.
+            #[allow(clippy::cast_possible_truncation)]
+            let index = (*next % len) as usize;
+            *next = next.wrapping_add(1);
+            if choice.allows(index) {
+                return Some(index);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Avoid;
+    use super::*;
+
+    #[test]
+    fn takes_turns_and_skips_what_is_avoided() {
+        let (policy, numbers) = (RoundRobin::default(), [10, 11, 12]);
+        let mut local = policy.local(4);
+        let mut avoid = Avoid::nothing();
+        let mut picks = |avoid: &Avoid| -> Vec<_> {
+            (0..4).map(|_| policy.pick(&(), &mut local, &Choice::new(&numbers, avoid))).collect()
+        };
+        assert_eq!(picks(&avoid), [Some(1), Some(2), Some(0), Some(1)]);
+        avoid.add_number(12);
+        assert_eq!(picks(&avoid), [Some(0), Some(1), Some(0), Some(1)]);
+        avoid.add_number(10);
+        avoid.add_number(11);
+        assert_eq!(picks(&avoid), [None; 4]);
+        assert_eq!(policy.pick(&(), &mut local, &Choice::new(&[], &Avoid::nothing())), None);
+    }
+}

@@ -1,0 +1,237 @@
+//! [`Retry`]: makes a call, and makes it again elsewhere if it failed in a way that allows it. Go kit's
+//! `lb.Retry`.
+
+mod error;
+
+use std::error::Error as StdError;
+use std::fmt::{self, Debug};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+pub use self::error::{Attempt, AttemptError, RetryError};
+use crate::balancer::Balancer;
+use crate::endpointer::Backoff;
+use crate::error::is_never_sent;
+use crate::policy::{Avoid, Policy};
+use crate::slot::Picked;
+
+/// The bounds of the pauses before an instance is tried that has just failed, and before the next look where
+/// there was no endpoint.
+const PAUSES: Backoff = Backoff { first: Duration::from_millis(25), most: Duration::from_secs(1) };
+
+/// A budget is not cut into smaller pieces than this, nor into more than [`SHARES`].
+const LEAST: Duration = Duration::from_millis(1);
+const SHARES: usize = 8;
+
+/// Which failed attempts may be repeated. Every `Fn(&AttemptError<X>) -> bool` says so.
+pub trait Decide<X> {
+    /// Whether a call that failed so may be made again.
+    fn repeats(&self, error: &AttemptError<X>) -> bool;
+}
+
+impl<X, F: Fn(&AttemptError<X>) -> bool> Decide<X> for F {
+    fn repeats(&self, error: &AttemptError<X>) -> bool {
+        self(error)
+    }
+}
+
+/// The default: only what provably [was never sent](is_never_sent), which is safe to repeat whatever it does.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UnsentOnly {}
+
+impl<X: StdError + 'static> Decide<X> for UnsentOnly {
+    fn repeats(&self, error: &AttemptError<X>) -> bool {
+        match error {
+            AttemptError::NoEndpoint(_) => true,
+            AttemptError::Failed(error) => is_never_sent(error),
+            AttemptError::TimedOut(_) => false,
+        }
+    }
+}
+
+/// Makes calls through a [`Balancer`], up to [`max`](Self::max) attempts each within
+/// [`timeout`](Self::timeout). An instance that has just failed is left out while another is there.
+///
+/// It is shared by reference or cloned; each call takes its turn.
+pub struct Retry<E, P: Policy, W = UnsentOnly> {
+    balancer: Balancer<E, P>,
+    max: usize,
+    timeout: Option<Duration>,
+    attempt_timeout: Option<Duration>,
+    when: W,
+}
+
+impl<E, P: Policy> Retry<E, P> {
+    /// Up to three attempts, without a limit of time, and only for calls that were never sent.
+    pub fn new(balancer: Balancer<E, P>) -> Self {
+        Self { balancer, max: 3, timeout: None, attempt_timeout: None, when: UnsentOnly {} }
+    }
+}
+
+impl<E, P: Policy, W> Retry<E, P, W> {
+    /// How many attempts are made in all, the first one included, 1 at least; 3.
+    #[must_use]
+    pub fn max(mut self, attempts: usize) -> Self {
+        self.max = attempts.max(1);
+        self
+    }
+
+    /// How long all attempts may take together; for ever.
+    #[must_use]
+    pub fn timeout(mut self, within: Duration) -> Self {
+        self.timeout = Some(within);
+        self
+    }
+
+    /// How long one attempt may take. By default all the time that is left; but where
+    /// [`when`](Self::when) repeats attempts that timed out, an equal share of it for each attempt left, so that
+    /// one instance that hangs does not use up the time of all.
+    #[must_use]
+    pub fn attempt_timeout(mut self, within: Duration) -> Self {
+        self.attempt_timeout = Some(within);
+        self
+    }
+
+    /// Which failed attempts may be repeated; those that were never sent. It is also asked beforehand about an
+    /// attempt that times out.
+    #[must_use]
+    pub fn when<X, F: Fn(&AttemptError<X>) -> bool>(self, repeats: F) -> Retry<E, P, F> {
+        Retry {
+            balancer: self.balancer,
+            max: self.max,
+            timeout: self.timeout,
+            attempt_timeout: self.attempt_timeout,
+            when: repeats,
+        }
+    }
+
+    /// Makes a call: `call` is given the endpoint, which dereferences to what the factory made. Clients whose
+    /// methods want `&mut self` are cloned first:
+    /// `|books| async move { books.clone().get_book_info(request).await }`.
+    ///
+    /// Dropping the future gives the call up.
+    ///
+    /// # Errors
+    /// Every attempt with its instance and its error.
+    pub async fn call<T, X, F, Fut>(&self, mut call: F) -> Result<T, RetryError<X>>
+    where
+        F: FnMut(Picked<E>) -> Fut,
+        Fut: Future<Output = Result<T, X>>,
+        W: Decide<X>,
+    {
+        let deadline = self.timeout.and_then(|within| Instant::now().checked_add(within));
+        let mut balancer = self.balancer.clone();
+        let mut avoid = Avoid::nothing();
+        let mut attempts = Vec::new();
+        let mut pauses = 0;
+        loop {
+            let attempt = match self.pick(&mut balancer, &avoid, deadline, &mut pauses).await {
+                Err(error) => Attempt { instance: None, error: AttemptError::NoEndpoint(error) },
+                Ok(picked) => {
+                    avoid.add(&picked);
+                    let instance = Some(Arc::clone(picked.instance()));
+                    let begun = Instant::now();
+                    let until = self.attempt_until(begun, deadline, self.max - attempts.len());
+                    let answer = match until {
+                        Some(until) => timeout_at(until, call(picked)).await.ok(),
+                        None => Some(call(picked).await),
+                    };
+                    let error = match answer {
+                        Some(Ok(answer)) => return Ok(answer),
+                        Some(Err(error)) => AttemptError::Failed(error),
+                        None => AttemptError::TimedOut(begun.elapsed()),
+                    };
+                    Attempt { instance, error }
+                }
+            };
+            let (repeats, no_endpoint) =
+                (self.when.repeats(&attempt.error), matches!(attempt.error, AttemptError::NoEndpoint(_)));
+            attempts.push(attempt);
+            if let (Some(timeout), true) = (self.timeout, passed(deadline)) {
+                return Err(RetryError::DeadlineExceeded { timeout, attempts });
+            }
+            if !repeats || attempts.len() >= self.max {
+                return Err(RetryError::Failed { attempts });
+            }
+            if no_endpoint {
+                let until = pause(&mut pauses, deadline);
+                // Whether something came up or not, the next pick tells.
+                let _ = timeout_at(until, balancer.endpoints().wait_for(|set| !set.is_empty())).await;
+            }
+        }
+    }
+
+    /// Picks, after a pause if there is only what has just failed.
+    async fn pick(
+        &self,
+        balancer: &mut Balancer<E, P>,
+        avoid: &Avoid,
+        deadline: Option<Instant>,
+        pauses: &mut u32,
+    ) -> Result<Picked<E>, crate::PickError> {
+        let picked = balancer.ready_by(avoid, deadline).await?;
+        if !avoid.contains(picked.number()) {
+            return Ok(picked);
+        }
+        drop(picked);
+        sleep_until(pause(pauses, deadline)).await;
+        balancer.ready_by(avoid, deadline).await
+    }
+
+    /// When the attempt that begins now is given up.
+    fn attempt_until<X>(&self, now: Instant, deadline: Option<Instant>, left: usize) -> Option<Instant>
+    where
+        W: Decide<X>,
+    {
+        let own = match (self.attempt_timeout, deadline) {
+            (Some(within), _) => now.checked_add(within),
+            (None, Some(deadline)) => {
+                let remaining = deadline.saturating_duration_since(now);
+                let shares = u32::try_from(left.clamp(1, SHARES)).unwrap_or(1);
+                let share = (remaining / shares).max(LEAST);
+                let splits = shares > 1 && self.when.repeats(&AttemptError::<X>::TimedOut(share));
+                splits.then_some(now + share)
+            }
+            (None, None) => None,
+        };
+        [own, deadline].into_iter().flatten().min()
+    }
+}
+
+fn passed(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() >= deadline)
+}
+
+/// The end of the next pause.
+fn pause(pauses: &mut u32, deadline: Option<Instant>) -> Instant {
+    *pauses = pauses.saturating_add(1);
+    // A pause of next to nothing would make a tight loop of a run of small random numbers.
+    let until = Instant::now() + PAUSES.pause(*pauses, &mut fastrand::Rng::new()).max(LEAST);
+    deadline.map_or(until, |deadline| until.min(deadline))
+}
+
+impl<E, P: Policy, W: Clone> Clone for Retry<E, P, W> {
+    fn clone(&self) -> Self {
+        Self {
+            balancer: self.balancer.clone(),
+            max: self.max,
+            timeout: self.timeout,
+            attempt_timeout: self.attempt_timeout,
+            when: self.when.clone(),
+        }
+    }
+}
+
+impl<E, P: Policy, W> Debug for Retry<E, P, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Retry")
+            .field("balancer", &self.balancer)
+            .field("max", &self.max)
+            .field("timeout", &self.timeout)
+            .field("attempt_timeout", &self.attempt_timeout)
+            .finish_non_exhaustive()
+    }
+}

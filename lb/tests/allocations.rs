@@ -1,0 +1,56 @@
+//! A pick allocates nothing: counted, on the thread that picks.
+
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+
+use callsign_lb::{Avoid, Balancer, Endpointer, Policy, Random, RoundRobin};
+use support::{Counts, Script};
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// The one way to count allocations; it only forwards.
+#[allow(unsafe_code)]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.set(COUNT.get() + 1);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+async fn picks(policy: impl Policy) -> u64 {
+    let (script, _registry, watch) = Script::open();
+    let endpoints = Endpointer::new(watch, Arc::new(Counts::default()).factory());
+    script.lists([1, 2, 3]);
+    endpoints.wait_for(|set| set.len() == 3).await;
+    let mut balancer = Balancer::new(endpoints, policy);
+    // The first pick takes the present set into the handle.
+    let mut avoid = Avoid::nothing();
+    avoid.add(&balancer.pick().unwrap());
+    let before = COUNT.get();
+    for _ in 0..10_000 {
+        drop(balancer.pick().unwrap());
+        drop(balancer.pick_avoiding(&avoid).unwrap());
+    }
+    COUNT.get() - before
+}
+
+#[tokio::test]
+async fn a_pick_allocates_nothing() {
+    assert!(COUNT.get() > 0, "it counts");
+    assert_eq!(picks(RoundRobin::default()).await, 0);
+    assert_eq!(picks(Random::default()).await, 0);
+}

@@ -1,0 +1,224 @@
+//! `Retry`. `Go kit N` and `Rust peers N` are the traps of PEERS.md, by their numbers.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::error::Error as _;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use callsign_core::Registry;
+use callsign_lb::{
+    AttemptError, Balancer, Endpointer, NeverSent, PickError, Picked, Retry, RetryError, RoundRobin,
+    UnsentOnly,
+};
+use support::{Counts, Probe, Script, io_error};
+use tokio::time::Instant;
+
+struct Scene {
+    script: Script,
+    _registry: Registry,
+    endpoints: Endpointer<Probe>,
+}
+
+async fn scene(listed: &[u16]) -> Scene {
+    let (script, registry, watch) = Script::open();
+    let endpoints = Endpointer::new(watch, Arc::new(Counts::default()).factory());
+    script.lists(listed.iter().copied());
+    endpoints.wait_for(|set| set.len() == listed.len()).await;
+    Scene { script, _registry: registry, endpoints }
+}
+
+impl Scene {
+    fn retry(&self) -> Retry<Probe, RoundRobin, UnsentOnly> {
+        Retry::new(Balancer::with_seed(self.endpoints.clone(), RoundRobin::default(), 0))
+    }
+}
+
+fn any<X>(_: &AttemptError<X>) -> bool {
+    true
+}
+
+async fn refused(_: Picked<Probe>) -> Result<u16, io::Error> {
+    Err(io_error(io::ErrorKind::ConnectionRefused))
+}
+
+/// Go kit 35: without endpoints there is no tight loop, however many attempts are allowed.
+#[tokio::test(start_paused = true)]
+async fn no_endpoints_is_no_tight_loop() {
+    let scene = scene(&[]).await;
+    let retry = scene.retry().max(usize::MAX).timeout(Duration::from_millis(200)).when(any);
+    let begun = Instant::now();
+    let error = retry.call(refused).await.unwrap_err();
+    assert_eq!(begun.elapsed(), Duration::from_millis(200));
+    assert!(error.is_deadline_exceeded());
+    assert!((2..=60).contains(&error.attempts().len()), "{} attempts in 200 ms", error.attempts().len());
+    assert!(matches!(error.into_last(), Some(AttemptError::NoEndpoint(PickError::Empty { .. }))));
+    // And one that comes up meanwhile is used.
+    let (answer, ()) =
+        tokio::join!(retry.call(|probe| async move { Ok::<_, io::Error>(probe.port) }), async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            scene.script.lists([7]);
+        });
+    assert_eq!(answer.unwrap(), 7);
+}
+
+/// Go kit 36: the first endpoint hangs, and the healthy one is reached within the budget.
+#[tokio::test(start_paused = true)]
+async fn one_that_hangs_does_not_use_up_the_budget() {
+    let scene = scene(&[1, 2]).await;
+    let hangs = |probe: Picked<Probe>| async move {
+        if probe.port == 1 { std::future::pending().await } else { Ok::<_, io::Error>(probe.port) }
+    };
+    let retry = scene.retry().max(3).timeout(Duration::from_secs(3));
+    let patient = retry.clone();
+    let retry = retry.when(|error: &AttemptError<io::Error>| matches!(error, AttemptError::TimedOut(_)));
+    for _ in 0..4 {
+        let begun = Instant::now();
+        assert_eq!(retry.call(hangs).await.unwrap(), 2);
+        assert!(begun.elapsed() <= Duration::from_secs(1));
+    }
+    // By default an attempt that may have been sent is not repeated: it has all the time there is.
+    let mut given_up = 0;
+    for _ in 0..2 {
+        if let Err(error) = patient.call(hangs).await {
+            assert!(error.is_deadline_exceeded());
+            assert_eq!(error.attempts().len(), 1);
+            assert!(
+                matches!(error.attempts()[0].error(), AttemptError::TimedOut(after) if *after >= Duration::from_secs(3))
+            );
+            given_up += 1;
+        }
+    }
+    assert_eq!(given_up, 1);
+    // An own limit for an attempt is kept.
+    let begun = Instant::now();
+    let quick = scene.retry().attempt_timeout(Duration::from_millis(10)).when(any);
+    assert_eq!(quick.call(hangs).await.unwrap(), 2);
+    assert!(begun.elapsed() <= Duration::from_millis(20));
+}
+
+/// Go kit 37: every attempt is kept, also when time is up, and the caller's own error is found in the chain.
+#[tokio::test(start_paused = true)]
+async fn every_attempt_is_kept() {
+    let scene = scene(&[1, 2, 3]).await;
+    let error = scene.retry().call(refused).await.unwrap_err();
+    assert!(matches!(error, RetryError::Failed { .. }));
+    let tried: BTreeSet<_> =
+        error.attempts().iter().map(|a| a.instance().unwrap().address().port()).collect();
+    assert_eq!(tried, BTreeSet::from([1, 2, 3]));
+    let source = error.source().unwrap().downcast_ref::<io::Error>().expect("the caller's error");
+    assert_eq!(source.kind(), io::ErrorKind::ConnectionRefused);
+    let last = error.attempts()[2].instance().unwrap().address();
+    assert_eq!(error.to_string(), format!("the call failed, 3 attempts made, the last on {last}"));
+    assert!(error.attempts()[0].to_string().ends_with(": by the test"));
+
+    let count = AtomicU32::new(0);
+    let slow_second = |_: Picked<Probe>| {
+        let first = count.fetch_add(1, Ordering::Relaxed) == 0;
+        async move {
+            if first {
+                Err::<u16, _>(io_error(io::ErrorKind::ConnectionRefused))
+            } else {
+                std::future::pending().await
+            }
+        }
+    };
+    let error = scene.retry().timeout(Duration::from_secs(1)).call(slow_second).await.unwrap_err();
+    assert!(error.is_deadline_exceeded());
+    assert_eq!(error.attempts().len(), 2);
+    assert!(matches!(error.attempts()[0].error(), AttemptError::Failed(_)));
+    assert!(
+        error.to_string().starts_with("deadline exceeded: no answer within 1s, 2 attempts made"),
+        "{error}"
+    );
+    assert!(error.source().unwrap().to_string().starts_with("no answer within"));
+}
+
+/// Go kit 38: the one that has just failed is not tried again while another is there, also under concurrency.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_two_healthy_and_none_fails() {
+    let scene = scene(&[1, 2]).await;
+    let retry = Arc::new(scene.retry().max(2));
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..32 {
+        let retry = Arc::clone(&retry);
+        tasks.spawn(async move {
+            for _ in 0..100 {
+                let answer = retry.call(|probe| async move {
+                    tokio::task::yield_now().await;
+                    if probe.port == 1 {
+                        Err(io_error(io::ErrorKind::ConnectionRefused))
+                    } else {
+                        Ok(probe.port)
+                    }
+                });
+                assert_eq!(answer.await.unwrap(), 2);
+            }
+        });
+    }
+    while let Some(task) = tasks.join_next().await {
+        task.unwrap();
+    }
+}
+
+/// Go kit 39, Rust peers 20: `max` counts attempts in all; by default only what was never sent is repeated.
+#[tokio::test(start_paused = true)]
+async fn only_what_was_never_sent_is_repeated() {
+    #[derive(Debug, thiserror::Error)]
+    #[error("wrapped")]
+    struct Wrapped(#[source] Box<dyn std::error::Error + Send + Sync>);
+    let scene = scene(&[1, 2, 3, 4]).await;
+    let reset = || Box::new(io_error(io::ErrorKind::ConnectionReset));
+    let attempts = async |retry: Retry<Probe, RoundRobin>, error: &dyn Fn() -> Wrapped| {
+        retry.call(|_| async { Err::<u16, _>(error()) }).await.unwrap_err().attempts().len()
+    };
+    assert_eq!(attempts(scene.retry(), &|| Wrapped(reset())).await, 1);
+    assert_eq!(attempts(scene.retry(), &|| Wrapped(Box::new(NeverSent(reset())))).await, 3);
+    let refused = || Wrapped(Box::new(io_error(io::ErrorKind::ConnectionRefused)));
+    assert_eq!(attempts(scene.retry().max(2), &refused).await, 2);
+    assert_eq!(attempts(scene.retry().max(1), &refused).await, 1);
+    assert_eq!(attempts(scene.retry().max(0), &refused).await, 1);
+    let by_choice =
+        scene.retry().max(4).when(|error: &AttemptError<Wrapped>| matches!(error, AttemptError::Failed(_)));
+    let error = by_choice.call(|_| async { Err::<u16, _>(Wrapped(reset())) }).await.unwrap_err();
+    assert_eq!(error.attempts().len(), 4);
+}
+
+/// With one instance only, it is tried again, after a pause.
+#[tokio::test(start_paused = true)]
+async fn the_only_instance_is_tried_again_after_a_pause() {
+    let scene = scene(&[1]).await;
+    let begun = Instant::now();
+    let error = scene.retry().max(20).call(refused).await.unwrap_err();
+    assert_eq!(error.attempts().len(), 20);
+    assert!(begun.elapsed() > Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+/// Dropping a call that is under way ends it, and its endpoint is free.
+#[tokio::test(start_paused = true)]
+async fn a_dropped_call_is_over() {
+    let scene = scene(&[1]).await;
+    let retry = scene.retry();
+    let call = retry.call(|probe| async move {
+        let _probe = probe;
+        std::future::pending::<Result<u16, io::Error>>().await
+    });
+    assert!(tokio::time::timeout(Duration::from_millis(10), call).await.is_err());
+    assert_eq!(scene.endpoints.ready_set().slots()[0].stats().in_flight(), 0);
+}
+
+/// Calls through one shared `Retry` take turns.
+#[tokio::test(start_paused = true)]
+async fn calls_take_turns() {
+    let scene = scene(&[1, 2, 3, 4]).await;
+    let retry = scene.retry();
+    let mut counts = [0; 5];
+    for _ in 0..100 {
+        let port = retry.call(|probe| async move { Ok::<_, io::Error>(probe.port) }).await.unwrap();
+        counts[usize::from(port)] += 1;
+    }
+    assert_eq!(counts, [0, 25, 25, 25, 25]);
+}
