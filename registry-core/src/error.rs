@@ -96,7 +96,10 @@ impl Error {
     /// Whether trying the same again, unchanged, can succeed.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
-        matches!(self.0.kind, ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Exhausted | ErrorKind::Other)
+        matches!(
+            self.0.kind,
+            ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Exhausted | ErrorKind::Other
+        )
     }
 
     /// Whether waiting cannot mend it: somebody must change a value, a build or a grant.
@@ -152,7 +155,8 @@ mod tests {
     #[test]
     fn display_is_own_message_and_chain_is_all() {
         let io = std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "connection refused");
-        let error = Error::new(ErrorKind::Unavailable, "cannot reach etcd").with_source(io).context("list of book");
+        let error =
+            Error::new(ErrorKind::Unavailable, "cannot reach etcd").with_source(io).context("list of book");
         assert_eq!(error.to_string(), "list of book: cannot reach etcd");
         assert_eq!(error.chain(), "list of book: cannot reach etcd: connection refused");
         assert!(error.is_temporary());

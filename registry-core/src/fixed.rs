@@ -52,7 +52,10 @@ struct Fixed {
 }
 
 fn refused() -> Error {
-    Error::new(ErrorKind::Unsupported, "a static: registry is a fixed list: nothing can be registered in it or removed")
+    Error::new(
+        ErrorKind::Unsupported,
+        "a static: registry is a fixed list: nothing can be registered in it or removed",
+    )
 }
 
 #[async_trait]
@@ -62,7 +65,10 @@ impl Protocol for Fixed {
 
     fn source(&self, service: &ServiceName) -> FixedSource {
         let listed = self.services.iter().find(|(name, _)| name == service);
-        FixedSource { instances: listed.map(|(_, instances)| instances.clone()).unwrap_or_default(), told: false }
+        FixedSource {
+            instances: listed.map(|(_, instances)| instances.clone()).unwrap_or_default(),
+            told: false,
+        }
     }
 
     fn lease(&self, _: &Instance) -> NoLease {
@@ -146,7 +152,8 @@ mod tests {
         let services = parse("book=10.0.0.1:1,[::1]:2;web=h:80").unwrap();
         let names: Vec<_> = services.iter().map(|(name, list)| (name.as_str(), list.len())).collect();
         assert_eq!(names, [("book", 2), ("web", 1)]);
-        for (list, says) in [("", "no service"), ("book", "without '='"), ("a=h:1;a=h:2", "twice"), ("a=h:0", "port 0")]
+        for (list, says) in
+            [("", "no service"), ("book", "without '='"), ("a=h:1;a=h:2", "twice"), ("a=h:0", "port 0")]
         {
             let error = parse(list).unwrap_err().to_string();
             assert!(error.contains(says), "{list}: {error}");

@@ -82,6 +82,9 @@ fn closed(service: &ServiceName) -> Error {
 
 impl Debug for InstanceWatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InstanceWatch").field("shared", &self.shared).field("snapshot", &self.snapshot()).finish()
+        f.debug_struct("InstanceWatch")
+            .field("shared", &self.shared)
+            .field("snapshot", &self.snapshot())
+            .finish()
     }
 }

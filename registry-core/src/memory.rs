@@ -70,10 +70,9 @@ impl Store {
 
 impl Service {
     fn of<'a>(services: &'a mut HashMap<ServiceName, Service>, name: &ServiceName) -> &'a mut Service {
-        services.entry(name.clone()).or_insert_with(|| Service {
-            entries: BTreeMap::new(),
-            changes: broadcast::Sender::new(BACKLOG),
-        })
+        services
+            .entry(name.clone())
+            .or_insert_with(|| Service { entries: BTreeMap::new(), changes: broadcast::Sender::new(BACKLOG) })
     }
 
     fn put(&mut self, owner: u64, instance: &Instance) {
@@ -122,8 +121,11 @@ impl Protocol for Memory {
 
     async fn services(&self) -> Result<Vec<ServiceName>> {
         let services = self.store.lock();
-        let mut names: Vec<_> =
-            services.iter().filter(|(_, service)| !service.entries.is_empty()).map(|(name, _)| name.clone()).collect();
+        let mut names: Vec<_> = services
+            .iter()
+            .filter(|(_, service)| !service.entries.is_empty())
+            .map(|(name, _)| name.clone())
+            .collect();
         names.sort();
         Ok(names)
     }
@@ -156,7 +158,9 @@ impl Source for MemorySource {
             let service = Service::of(&mut services, &self.service);
             // Under one lock, so that no change falls between the list and the subscription.
             self.changes = Some(service.changes.subscribe());
-            return Ok(Update::Full(service.entries.values().map(|(_, instance)| instance.clone()).collect()));
+            return Ok(Update::Full(
+                service.entries.values().map(|(_, instance)| instance.clone()).collect(),
+            ));
         };
         // The latest change of an id is the one that counts.
         let mut latest = BTreeMap::new();
@@ -237,7 +241,10 @@ impl Lease for MemoryLease {
             (Kept::Superseded, Claim::Again) => Ok(None),
             (Kept::Superseded, Claim::Take) => Err(Error::new(
                 ErrorKind::Conflict,
-                format!("{}/{} is registered, and its owner is alive: choose another id", self.service, self.id),
+                format!(
+                    "{}/{} is registered, and its owner is alive: choose another id",
+                    self.service, self.id
+                ),
             )),
         }
     }

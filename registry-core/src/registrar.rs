@@ -198,7 +198,9 @@ impl Registration {
     pub async fn update(&self, instance: Instance) -> Result<()> {
         {
             let now = self.instance.borrow();
-            if (instance.service(), instance.id(), instance.address()) != (now.service(), now.id(), now.address()) {
+            if (instance.service(), instance.id(), instance.address())
+                != (now.service(), now.id(), now.address())
+            {
                 return Err(Error::invalid(format!(
                     "cannot update {}/{} at {} to be {}/{} at {}: service, id and address stay; register another \
                      instance instead",
@@ -219,7 +221,11 @@ impl Registration {
             Err(_) => {
                 let error = Error::new(
                     ErrorKind::Timeout,
-                    format!("the registry has not confirmed the update of {}/{} yet", self.service(), self.id()),
+                    format!(
+                        "the registry has not confirmed the update of {}/{} yet",
+                        self.service(),
+                        self.id()
+                    ),
                 );
                 Err(match self.status().error() {
                     Some(cause) => error.with_source(cause.clone()),

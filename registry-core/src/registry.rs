@@ -120,7 +120,11 @@ impl Registrar for Registry {
             Ok(Ok(())) => return Ok(registration),
             Ok(Err(error)) => error,
             Err(_) => {
-                let what = format!("not registered within {within:?}: {}/{}", registration.service(), registration.id());
+                let what = format!(
+                    "not registered within {within:?}: {}/{}",
+                    registration.service(),
+                    registration.id()
+                );
                 let error = Error::new(ErrorKind::Timeout, what);
                 match registration.status() {
                     Status::Pending { error: Some(cause) } => error.with_source(cause),
@@ -222,7 +226,8 @@ impl<P: Protocol> AnyCore for Core<P> {
         // A watch that begins after the end: the publisher is dropped, so that it says so.
         let task = self.closing.borrow().is_none().then(|| {
             let source = self.protocol.source(service);
-            let driver = WatchDriver::new(service.clone(), source, self.protocol.settings().clone(), publisher);
+            let driver =
+                WatchDriver::new(service.clone(), source, self.protocol.settings().clone(), publisher);
             self.tasks.spawn_on(driver.run(), &self.runtime).abort_handle()
         });
         let shared = Arc::new(SharedWatch { snapshots, task, service: service.clone(), core: self.keep() });
@@ -259,7 +264,9 @@ impl<P: Protocol> AnyCore for Core<P> {
         aborts.iter().for_each(AbortHandle::abort);
         Err(Error::new(
             ErrorKind::Timeout,
-            format!("registry {self:?} did not close within {within:?}: {late} registrations broken off, which expire"),
+            format!(
+                "registry {self:?} did not close within {within:?}: {late} registrations broken off, which expire"
+            ),
         ))
     }
 

@@ -186,7 +186,10 @@ impl fmt::Debug for Snapshot {
             .field("service", &self.service)
             .field("revision", &self.revision)
             .field("freshness", &self.freshness)
-            .field("instances", &self.iter().map(|listed| (listed.id(), listed.is_held())).collect::<Vec<_>>())
+            .field(
+                "instances",
+                &self.iter().map(|listed| (listed.id(), listed.is_held())).collect::<Vec<_>>(),
+            )
             .finish()
     }
 }

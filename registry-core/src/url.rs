@@ -30,7 +30,8 @@ impl RegistryUrl {
     /// # Errors
     /// [`Invalid`](crate::ErrorKind::Invalid), naming the part and the rule, and never a password.
     pub fn parse(text: &str) -> Result<Self> {
-        let grammar = "a registry URL is scheme://host:port/prefix?key=value, as etcd://127.0.0.1:2379/services";
+        let grammar =
+            "a registry URL is scheme://host:port/prefix?key=value, as etcd://127.0.0.1:2379/services";
         let (scheme, rest) = text
             .split_once(':')
             .ok_or_else(|| Error::invalid(format!("registry URL {text:?} has no scheme: {grammar}")))?;
@@ -72,7 +73,9 @@ impl RegistryUrl {
             })?;
             let (key, value) = (decode("key", key)?, decode("value", value)?);
             if pairs.iter().any(|(known, _)| *known == key) {
-                return Err(Error::invalid(format!("registry URL has the key {key:?} twice: once is the rule")));
+                return Err(Error::invalid(format!(
+                    "registry URL has the key {key:?} twice: once is the rule"
+                )));
             }
             pairs.push((key, value));
         }
@@ -112,7 +115,9 @@ impl RegistryUrl {
         self.hosts
             .iter()
             .map(|host| {
-                let has_port = host.rsplit_once(':').is_some_and(|(before, _)| !before.contains(':') || before.ends_with(']'));
+                let has_port = host
+                    .rsplit_once(':')
+                    .is_some_and(|(before, _)| !before.contains(':') || before.ends_with(']'));
                 let full = if has_port { host.clone() } else { format!("{host}:{default_port}") };
                 full.parse().map_err(|error: Error| error.context("registry URL"))
             })
@@ -139,10 +144,9 @@ impl RegistryUrl {
 }
 
 fn decode(what: &str, text: &str) -> Result<String> {
-    percent_decode_str(text)
-        .decode_utf8()
-        .map(Into::into)
-        .map_err(|_| Error::invalid(format!("registry URL has a {what} {text:?} that is not UTF-8 once decoded")))
+    percent_decode_str(text).decode_utf8().map(Into::into).map_err(|_| {
+        Error::invalid(format!("registry URL has a {what} {text:?} that is not UTF-8 once decoded"))
+    })
 }
 
 /// Scheme, hosts and path: what may be shown of a URL. Values may be secrets, so keys and values are left out too.
@@ -228,8 +232,8 @@ mod tests {
 
     #[test]
     fn takes_apart() {
-        let url =
-            RegistryUrl::parse("etcd+tls://al:s%40c@10.0.0.1:2379,[::1]:4,h/a%20b?ttl=5s&format=gokit").unwrap();
+        let url = RegistryUrl::parse("etcd+tls://al:s%40c@10.0.0.1:2379,[::1]:4,h/a%20b?ttl=5s&format=gokit")
+            .unwrap();
         assert_eq!((url.scheme(), url.tls(), url.path()), ("etcd", true, "/a b"));
         let (user, password) = url.credentials().unwrap();
         assert_eq!((user, password.expose()), ("al", "s@c"));

@@ -41,7 +41,10 @@ impl Address {
         }
         // A zone index (fe80::1%eth0) means something on one host only.
         if host.contains(':') {
-            return Err(Error::invalid(format!("address \"{}\" has no valid IPv6 host: write [::1]:50051", text())));
+            return Err(Error::invalid(format!(
+                "address \"{}\" has no valid IPv6 host: write [::1]:50051",
+                text()
+            )));
         }
         check_dns_name(host).map_err(|rule| Error::invalid(format!("address \"{}\": {rule}", text())))?;
         Ok(Self { host: host.into(), port })
@@ -107,11 +110,13 @@ impl FromStr for Address {
             )));
         }
         let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-            let (host, port) = rest
-                .split_once("]:")
-                .ok_or_else(|| Error::invalid(format!("address {text:?} has no port behind its brackets: {how}")))?;
+            let (host, port) = rest.split_once("]:").ok_or_else(|| {
+                Error::invalid(format!("address {text:?} has no port behind its brackets: {how}"))
+            })?;
             if host.parse::<Ipv6Addr>().is_err() {
-                return Err(Error::invalid(format!("address {text:?} has no valid IPv6 host in its brackets: {how}")));
+                return Err(Error::invalid(format!(
+                    "address {text:?} has no valid IPv6 host in its brackets: {how}"
+                )));
             }
             (host, port)
         } else {
@@ -119,16 +124,25 @@ impl FromStr for Address {
                 .rsplit_once(':')
                 .ok_or_else(|| Error::invalid(format!("address {text:?} has no port: {how}")))?;
             if host.contains(':') {
-                return Err(Error::invalid(format!("address {text:?}: an IPv6 host goes in brackets: {how}")));
+                return Err(Error::invalid(format!(
+                    "address {text:?}: an IPv6 host goes in brackets: {how}"
+                )));
             }
             (host, port)
         };
         if port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(Error::invalid(format!("address {text:?} has port {port:?}, which is no number: {how}")));
+            return Err(Error::invalid(format!(
+                "address {text:?} has port {port:?}, which is no number: {how}"
+            )));
         }
         // Digits only, so what does not fit is just too large.
-        Self::new(host, port.parse().unwrap_or(u32::MAX))
-            .map_err(|error| if port.len() > 9 { Error::invalid(format!("address {text:?}: a port is 1 to 65535")) } else { error })
+        Self::new(host, port.parse().unwrap_or(u32::MAX)).map_err(|error| {
+            if port.len() > 9 {
+                Error::invalid(format!("address {text:?}: a port is 1 to 65535"))
+            } else {
+                error
+            }
+        })
     }
 }
 
@@ -182,10 +196,7 @@ mod tests {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
         assert_eq!("[2001:DB8:0::1]:80".parse::<Address>().unwrap().to_string(), "[2001:db8::1]:80");
-        assert_eq!(
-            "127.0.0.1:1".parse::<Address>().unwrap().socket_addr(),
-            Some(([127, 0, 0, 1], 1).into())
-        );
+        assert_eq!("127.0.0.1:1".parse::<Address>().unwrap().socket_addr(), Some(([127, 0, 0, 1], 1).into()));
         assert_eq!("localhost:1".parse::<Address>().unwrap().socket_addr(), None);
     }
 

@@ -38,9 +38,12 @@ impl ServiceName {
             return Err(Error::invalid(format!("service name of {} bytes is too long: {rule}", name.len())));
         }
         if name == "." || name == ".." {
-            return Err(Error::invalid(format!("service name \"{name}\" is a path: {rule}, and not . or ..")));
+            return Err(Error::invalid(format!(
+                "service name \"{name}\" is a path: {rule}, and not . or .."
+            )));
         }
-        if let Some(bad) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))) {
+        if let Some(bad) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')))
+        {
             return Err(Error::invalid(format!("service name {name:?} has the character {bad:?}: {rule}")));
         }
         Ok(Self(name.into()))
