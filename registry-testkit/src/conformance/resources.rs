@@ -1,0 +1,74 @@
+//! Resources: registering and watching, over and over, uses no more of anything.
+//!
+//! What is counted belongs to the whole process, so that this runs in a test binary of its own, one at a time.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::watch::{SOON, tasks};
+use super::{instance, service, tuning};
+use crate::fixture::{Fixture, Tuning};
+use crate::wait::{eventually, ok, until};
+
+/// How much more memory the second half of all cycles may leave than the first: less than a hundredth of what a
+/// leak of one task or one snapshot a cycle would be.
+const RSS_SLACK: usize = 2 << 20;
+
+/// Open files by what they are: sockets, pipes, files, and the rest.
+fn open_files() -> HashMap<String, usize> {
+    let mut count = HashMap::new();
+    let links = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    for target in links.filter_map(|link| std::fs::read_link(link.path()).ok()) {
+        let target = target.to_string_lossy().into_owned();
+        let sort = target.split_once(':').map_or("file", |(sort, _)| sort).to_owned();
+        *count.entry(sort).or_default() += 1;
+    }
+    count
+}
+
+/// The memory of this process that is in use now, in bytes.
+#[must_use]
+pub fn rss() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<usize>().ok());
+    kilobytes.expect("no VmRSS in /proc/self/status") * 1024
+}
+
+/// 1,000 cycles of register, watch, see, leave; every tenth with a registry that is opened and closed for it.
+pub async fn cycles(fixture: &impl Fixture) {
+    let tuning = Tuning { drain: Some(Duration::ZERO), ..tuning(fixture) };
+    let warm = |n: u16| n < 200;
+    let before = (tasks(), open_files());
+    let registry = ok(fixture.open(&tuning), "open");
+    let mut sizes = Vec::new();
+    for n in 0..1200u16 {
+        let own = n.is_multiple_of(10).then(|| ok(fixture.open(&tuning), "open"));
+        let (servers, service) = (own.as_ref().unwrap_or(&registry), service());
+        let mut watch = servers.watch(&service);
+        let registration =
+            ok(timeout(SOON, servers.register(instance(&service, n))).await.expect("hangs"), n);
+        until(&mut watch, SOON, "seen", |s| s.len() == 1).await;
+        match n % 3 {
+            0 => ok(registration.deregister().await, n),
+            1 => ok(registration.deregister_within(Duration::from_secs(1)).await, n),
+            _ => drop(registration),
+        }
+        if let Some(own) = own {
+            ok(own.close(Duration::from_secs(5)).await, n);
+        }
+        if !warm(n) && n % 100 == 0 {
+            sizes.push(rss());
+        }
+    }
+    ok(registry.close(Duration::from_secs(5)).await, "close");
+    drop(registry);
+    eventually(SOON, "all tasks ended", async || tasks() <= before.0).await;
+    let no_more = |sort: &String, count: &usize| *count <= before.1.get(sort).copied().unwrap_or(0);
+    let flat = async || open_files().iter().all(|(sort, count)| no_more(sort, count));
+    eventually(SOON, &format!("open files are {:?} again", before.1), flat).await;
+    let growth = sizes.last().unwrap().saturating_sub(sizes[sizes.len() / 2]);
+    assert!(growth <= RSS_SLACK, "memory grew by {growth} bytes in the second half: {sizes:?}");
+}

@@ -1,0 +1,272 @@
+//! etcd: [`Etcd`], how to run it, and [`EtcdFixture`], a registry in it.
+
+mod gateway;
+
+use std::ffi::OsString;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use callsign_core::{Error, ErrorKind, InstanceId, Registry, Result, ServiceName};
+use tokio::sync::Mutex;
+
+pub use gateway::{Entry, Gateway};
+
+use crate::fixture::{Caps, Fixture, Open, SecondClaim, Tuning, with_query};
+use crate::proxy::Proxy;
+use crate::server::{Kind, Server};
+use crate::testbed;
+
+/// An etcd of one member.
+#[derive(Debug)]
+pub struct Etcd {
+    program: PathBuf,
+}
+
+impl Etcd {
+    /// The etcd of the testbed, or that which `CALLSIGN_ETCD_BIN` names.
+    ///
+    /// # Errors
+    /// There is none; the error says how to get it.
+    pub fn find() -> io::Result<Self> {
+        testbed::find("etcd", "CALLSIGN_ETCD_BIN").map(|program| Self { program })
+    }
+
+    /// A server of it, not running yet.
+    ///
+    /// # Errors
+    /// There is no etcd, or no free port.
+    pub fn server() -> io::Result<Server<Self>> {
+        Server::new(Self::find()?)
+    }
+}
+
+#[async_trait]
+impl Kind for Etcd {
+    fn name(&self) -> &'static str {
+        "etcd"
+    }
+
+    fn command(&self, port: u16, second: u16, data: &Path) -> (PathBuf, Vec<OsString>) {
+        let (client, member) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{second}"));
+        let pairs = [
+            ("--name", "one"),
+            ("--listen-client-urls", &client),
+            ("--advertise-client-urls", &client),
+            ("--listen-peer-urls", &member),
+            ("--initial-advertise-peer-urls", &member),
+            ("--initial-cluster", &format!("one={member}")),
+            ("--log-level", "error"),
+            // For the test of a value above the usual 1.5 MiB.
+            ("--max-request-bytes", "4194304"),
+        ];
+        let mut arguments: Vec<OsString> =
+            pairs.iter().flat_map(|(key, value)| [key.into(), value.into()]).collect();
+        // The machine does not crash here, only the process: what it wrote is there when it comes back.
+        arguments.extend(["--unsafe-no-fsync".into(), "--data-dir".into(), data.into()]);
+        (self.program.clone(), arguments)
+    }
+
+    async fn answers(&self, addr: SocketAddr) -> bool {
+        Gateway::new(addr).healthy().await
+    }
+}
+
+/// The bytes that a fixture's registry writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// gRPC-Go's naming.
+    Grpc,
+    /// Go kit's bare addresses.
+    GoKit,
+}
+
+/// A registry in an etcd of its own, reached through a link that can be cut.
+#[derive(Debug)]
+pub struct EtcdFixture {
+    open: Open,
+    format: Format,
+    server: Mutex<Server<Etcd>>,
+    raw: Gateway,
+    link: Proxy,
+}
+
+/// Where the fixture's registries are. Not the default, so that it shows that the prefix is heeded.
+const PREFIX: &str = "tests/services";
+
+impl EtcdFixture {
+    /// Starts an etcd, for a registry with the default format.
+    ///
+    /// # Panics
+    /// etcd cannot be found or started.
+    pub async fn start(open: Open) -> Self {
+        Self::with_format(open, Format::Grpc).await
+    }
+
+    /// Starts an etcd, for a registry with another format.
+    ///
+    /// # Panics
+    /// etcd cannot be found or started.
+    pub async fn with_format(open: Open, format: Format) -> Self {
+        let mut server = Etcd::server().unwrap_or_else(|error| panic!("{error}"));
+        server.start().await.unwrap_or_else(|error| panic!("{error}"));
+        let (raw, link) = (Gateway::new(server.addr()), Proxy::start(server.addr()).await.unwrap());
+        Self { open, format, server: Mutex::new(server), raw, link }
+    }
+
+    /// Raw access to the server, past the link.
+    #[must_use]
+    pub fn raw(&self) -> &Gateway {
+        &self.raw
+    }
+
+    /// The registry's URL, through the link.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.url_via(self.link.addr())
+    }
+
+    /// The registry's URL, through another link to the same server.
+    #[must_use]
+    pub fn url_via(&self, addr: SocketAddr) -> String {
+        let format = match self.format {
+            Format::Grpc => "grpc",
+            Format::GoKit => "gokit",
+        };
+        format!("etcd://{addr}/{PREFIX}?format={format}")
+    }
+
+    /// Another link to the same server.
+    ///
+    /// # Panics
+    /// No port can be listened on.
+    pub async fn another_link(&self) -> Proxy {
+        Proxy::start(self.raw_addr().await).await.unwrap()
+    }
+
+    /// Where the server itself serves.
+    pub async fn raw_addr(&self) -> SocketAddr {
+        self.server.lock().await.addr()
+    }
+
+    /// Opens the registry through another link.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn open_via(&self, link: &Proxy, tuning: &Tuning) -> Result<Registry> {
+        (self.open)(&with_query(&self.url_via(link.addr()), &tuning.query()))
+    }
+
+    /// The prefix of a service's keys, as the format writes it.
+    #[must_use]
+    pub fn prefix(&self, service: &ServiceName) -> String {
+        let slash = if self.format == Format::GoKit { "/" } else { "" };
+        format!("{slash}{PREFIX}/{service}/")
+    }
+
+    /// The entry of an instance whose id needs no escapes.
+    async fn entry(&self, service: &ServiceName, id: &InstanceId) -> Result<Entry> {
+        let key = format!("{}{id}", self.prefix(service));
+        let entries = self.raw.list(&self.prefix(service)).await.map_err(failed)?;
+        entries
+            .into_iter()
+            .find(|entry| entry.key == key)
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no key {key}")))
+    }
+}
+
+#[allow(clippy::needless_pass_by_value)]
+fn failed(error: io::Error) -> Error {
+    Error::new(ErrorKind::Other, error.to_string())
+}
+
+#[async_trait]
+impl Fixture for EtcdFixture {
+    fn caps(&self) -> Caps {
+        Caps {
+            second_claim: SecondClaim::TakesOver(Duration::from_secs(2)),
+            // The least that etcd grants at its default election timeout.
+            ttl: Some(Duration::from_secs(2)),
+            restored: Duration::from_secs(2),
+            stores_state: self.format == Format::Grpc,
+            seeds: 4,
+            ..Caps::default()
+        }
+    }
+
+    fn open(&self, tuning: &Tuning) -> Result<Registry> {
+        self.open_via(&self.link, tuning)
+    }
+
+    async fn count(&self, service: &ServiceName) -> Result<usize> {
+        let mut count = 0;
+        for slash in ["", "/"] {
+            count += self.raw.count(&format!("{slash}{PREFIX}/{service}/")).await.map_err(failed)?;
+        }
+        Ok(count)
+    }
+
+    async fn inject(&self, service: &ServiceName, id: &InstanceId, address: &str) -> Result<()> {
+        let value = match self.format {
+            Format::Grpc => format!(r#"{{"Op":0,"Addr":"{address}","Metadata":null}}"#),
+            Format::GoKit => address.to_owned(),
+        };
+        self.raw.put(&format!("{}{id}", self.prefix(service)), value.as_bytes(), 0).await.map_err(failed)
+    }
+
+    async fn inject_malformed(&self, service: &ServiceName) -> Result<usize> {
+        let large = format!(r#"{{"Op":0,"Addr":"10.0.0.1:1","Metadata":"{}"}}"#, "x".repeat(2 << 20));
+        let values: [&[u8]; 10] = [
+            b"",
+            b"null",
+            b"{\"Addr\":",
+            b"{\"Op\":0}",
+            b"{\"Addr\":null}",
+            b"{\"Addr\":\"10.0.0.1:0\"}",
+            b"{\"Addr\":\"10.0.0.1:70000\"}",
+            b"\xff\xfe\xfd",
+            b"not an address",
+            large.as_bytes(),
+        ];
+        for (n, value) in values.iter().enumerate() {
+            self.raw.put(&format!("{}bad-{n}", self.prefix(service)), value, 0).await.map_err(failed)?;
+        }
+        Ok(values.len())
+    }
+
+    async fn delete(&self, service: &ServiceName, id: &InstanceId) -> Result<()> {
+        self.raw.delete(&format!("{}{id}", self.prefix(service))).await.map_err(failed)
+    }
+
+    async fn revoke(&self, service: &ServiceName, id: &InstanceId) -> Result<()> {
+        self.raw.revoke(self.entry(service, id).await?.lease).await.map_err(failed)
+    }
+
+    async fn start(&self) -> Result<()> {
+        self.server.lock().await.start().await.map_err(failed)
+    }
+
+    async fn kill(&self) -> Result<()> {
+        self.server.lock().await.kill();
+        Ok(())
+    }
+
+    async fn pause(&self) -> Result<()> {
+        self.server.lock().await.pause().map_err(failed)
+    }
+
+    async fn resume(&self) -> Result<()> {
+        self.server.lock().await.resume().map_err(failed)
+    }
+
+    async fn wipe(&self) -> Result<()> {
+        self.server.lock().await.wipe();
+        Ok(())
+    }
+
+    fn link(&self) -> Result<&Proxy> {
+        Ok(&self.link)
+    }
+}

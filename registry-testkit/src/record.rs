@@ -1,0 +1,107 @@
+//! [`Recorder`]: everything that a watch showed, to be judged afterwards.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use callsign_core::{InstanceId, InstanceWatch, Snapshot};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+type Seen = Arc<Mutex<Vec<(Instant, Arc<Snapshot>)>>>;
+
+/// Writes down every snapshot of a watch, with the time at which it was seen, until it is dropped.
+#[derive(Debug)]
+pub struct Recorder {
+    seen: Seen,
+    // Owns the task.
+    _task: JoinSet<()>,
+}
+
+impl Recorder {
+    /// Starts with what the watch shows now.
+    #[must_use]
+    pub fn start(mut watch: InstanceWatch) -> Self {
+        let seen: Seen = Arc::new(Mutex::new(vec![(Instant::now(), watch.snapshot())]));
+        let (mut task, write) = (JoinSet::new(), Arc::clone(&seen));
+        task.spawn(async move {
+            while let Ok(snapshot) = watch.changed().await {
+                write.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), snapshot));
+            }
+        });
+        Self { seen, _task: task }
+    }
+
+    /// What was seen so far.
+    #[must_use]
+    pub fn history(&self) -> Vec<(Instant, Arc<Snapshot>)> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The first snapshot since `start` for which `holds`, and when it was seen.
+    pub fn first(
+        &self,
+        start: Instant,
+        holds: impl Fn(&Snapshot) -> bool,
+    ) -> Option<(Instant, Arc<Snapshot>)> {
+        self.history().into_iter().find(|(at, snapshot)| *at >= start && holds(snapshot))
+    }
+
+    /// Checks what holds of every watch, whatever happens: revisions only grow, and no failure removes anything.
+    ///
+    /// # Panics
+    /// It does not hold.
+    pub fn check_safety(&self) {
+        let history = self.history();
+        for pair in history.windows(2) {
+            let (before, after) = (&pair[0].1, &pair[1].1);
+            // The first may be seen twice: as what there was, and as news.
+            assert!(
+                before.revision() < after.revision() || Arc::ptr_eq(before, after),
+                "revision {} after {}",
+                after.revision(),
+                before.revision()
+            );
+            // Only with nothing skipped in between is the one before what the failure met.
+            if !after.freshness().is_fresh() && after.revision() == before.revision() + 1 {
+                assert_eq!(
+                    ids(before),
+                    ids(after),
+                    "a failure changed what is listed: {before:?} then {after:?}"
+                );
+            }
+            assert!(
+                after.freshness().is_pending() <= before.freshness().is_pending(),
+                "pending again: {before:?} then {after:?}"
+            );
+        }
+    }
+
+    /// Checks that each of `ids` was listed, held or not, in every snapshot from the first that had them all.
+    ///
+    /// # Panics
+    /// One was missing once.
+    pub fn check_never_missing(&self, all: &[InstanceId]) {
+        let history = self.history();
+        let has_all = |snapshot: &Snapshot| all.iter().all(|id| snapshot.get(id).is_some());
+        let start = history.iter().position(|(_, snapshot)| has_all(snapshot)).expect("never complete");
+        for (at, snapshot) in &history[start..] {
+            assert!(
+                has_all(snapshot),
+                "{:?} after it was complete: {snapshot:?}",
+                at.duration_since(history[start].0)
+            );
+        }
+    }
+}
+
+/// The ids that a snapshot lists, held or not.
+#[must_use]
+pub fn ids(snapshot: &Snapshot) -> BTreeSet<InstanceId> {
+    snapshot.iter().map(|listed| listed.id().clone()).collect()
+}
+
+/// The ids that a snapshot lists and that its registry confirms.
+#[must_use]
+pub fn confirmed(snapshot: &Snapshot) -> BTreeSet<InstanceId> {
+    snapshot.iter().filter(|listed| !listed.is_held()).map(|listed| listed.id().clone()).collect()
+}
