@@ -55,8 +55,10 @@ fn kind_of(status: &Status) -> ErrorKind {
     match status.code() {
         _ if is_about_identity(text) => ErrorKind::Unauthenticated,
         Code::Unavailable | Code::Aborted => ErrorKind::Unavailable,
-        // "Timeout expired" of our own transport comes as Cancelled.
-        Code::DeadlineExceeded | Code::Cancelled => ErrorKind::Timeout,
+        Code::DeadlineExceeded => ErrorKind::Timeout,
+        // Of our own transport, for several reasons.
+        Code::Cancelled if text.contains("Timeout expired") => ErrorKind::Timeout,
+        Code::Cancelled => ErrorKind::Unavailable,
         // A stream that dies with its connection.
         Code::Unknown | Code::Internal if is_about_transport(text) => ErrorKind::Unavailable,
         Code::Unauthenticated => ErrorKind::Unauthenticated,
@@ -95,10 +97,24 @@ pub(crate) fn unsent(error: &Client) -> bool {
     match error {
         Client::GRpcStatus(status) => {
             // A member without a leader refuses before it proposes anything.
-            unsent_status(status) || status.message().contains("etcdserver: no leader")
+            unsent_status(status) || status.message().contains("etcdserver: no leader") || was_queued(status)
         }
         _ => false,
     }
+}
+
+/// Whether it failed with the connection that it was to use, so that a new connection may do. A connection that
+/// the server closed is noticed by using it.
+pub(crate) fn connection_died(error: &Client) -> bool {
+    matches!(error, Client::GRpcStatus(status) if was_queued(status)
+        || matches!(status.code(), Code::Unknown | Code::Internal | Code::Unavailable)
+            && is_about_transport(status.message())
+            && !unsent_status(status))
+}
+
+/// Whether the connection closed before the request had its turn.
+fn was_queued(status: &Status) -> bool {
+    status.code() == Code::Cancelled && status.message().contains("operation was canceled")
 }
 
 fn unsent_status(status: &Status) -> bool {
@@ -152,6 +168,7 @@ mod tests {
             (Code::Unavailable, "etcdserver: no leader", ErrorKind::Unavailable),
             (Code::Unavailable, "etcdserver: request timed out", ErrorKind::Unavailable),
             (Code::Cancelled, "Timeout expired", ErrorKind::Timeout),
+            (Code::Cancelled, "operation was canceled", ErrorKind::Unavailable),
             (
                 Code::Unknown,
                 "h2 protocol error: error reading a body from connection",
@@ -187,6 +204,12 @@ mod tests {
         assert!(!unsent(&status("etcdserver: leader changed")));
         assert!(!unsent(&status("etcdserver: request timed out")));
         let refused = Status::from_error(Box::new(ConnectError("refused".into())));
-        assert!(unsent(&Client::GRpcStatus(refused)));
+        assert!(unsent(&Client::GRpcStatus(Status::cancelled("operation was canceled"))));
+        assert!(!unsent(&Client::GRpcStatus(Status::cancelled("Timeout expired"))));
+        let refused = Client::GRpcStatus(refused);
+        assert!(unsent(&refused) && !connection_died(&refused));
+        let died =
+            Client::GRpcStatus(Status::unknown("h2 protocol error: error reading a body from connection"));
+        assert!(!unsent(&died) && connection_died(&died));
     }
 }

@@ -3,6 +3,7 @@
 //! The client library balances over all endpoints and never leaves a dead one out, so here each has a client of
 //! its own and the rotation is ours: everybody asks the same member until it fails, then the next.
 
+use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -121,14 +122,14 @@ impl Members {
         Fut: Future<Output = Result<T, etcd_client::Error>>,
     {
         let by = Instant::now() + within;
-        let order = self.order();
-        let mut failures = Vec::new();
-        for (nth, &index) in order.iter().enumerate() {
+        let mut order: VecDeque<_> = self.order().into();
+        let (mut failures, mut renewed) = (Vec::new(), HashSet::new());
+        while let Some(index) = order.pop_front() {
             let left = by.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
-            let fair = left / u32::try_from(order.len() - nth).unwrap_or(1);
+            let fair = left / u32::try_from(order.len() + 1).unwrap_or(1);
             let share = match repeat {
                 Repeat::Safe => fair,
                 Repeat::Unsent => fair.max(LEAST_FOR_CHANGE).min(left),
@@ -143,6 +144,11 @@ impl Members {
                 }
                 Ok(Err(error)) => {
                     let again = repeat == Repeat::Safe || error::unsent(&error);
+                    if again && error::connection_died(&error) && renewed.insert(index) {
+                        // Says nothing of the member yet.
+                        order.push_front(index);
+                        continue;
+                    }
                     (error::map(what, self.address(index), &error), again)
                 }
                 Err(_) => {
@@ -325,6 +331,40 @@ mod tests {
         let hang = members.ask("list", Repeat::Safe, |_| std::future::pending::<Result<(), _>>());
         assert!(timeout(Duration::from_millis(1500), hang).await.is_err());
         assert_eq!(members.order(), [1, 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_died_is_replaced_once() {
+        let members = members(1);
+        let asked = Mutex::new(0);
+        let dies = |times: i32| {
+            *asked.lock().unwrap() = 0;
+            let asked = &asked;
+            move |_| {
+                let nth = {
+                    let mut asked = asked.lock().unwrap();
+                    *asked += 1;
+                    *asked
+                };
+                async move {
+                    match nth <= times {
+                        true => {
+                            Err(etcd_client::Error::GRpcStatus(tonic::Status::unknown("h2 protocol error")))
+                        }
+                        false => Ok(nth),
+                    }
+                }
+            }
+        };
+        assert_eq!(members.ask("list", Repeat::Safe, dies(1)).await.unwrap(), (0, 2));
+        assert_eq!(
+            members.ask("list", Repeat::Safe, dies(2)).await.unwrap_err().kind(),
+            ErrorKind::Unavailable
+        );
+        assert_eq!(*asked.lock().unwrap(), 2);
+        // It may have been carried out.
+        assert!(members.ask("claim", Repeat::Unsent, dies(1)).await.is_err());
+        assert_eq!(*asked.lock().unwrap(), 1);
     }
 
     #[tokio::test(start_paused = true)]

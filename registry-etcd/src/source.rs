@@ -27,7 +27,7 @@ const LISTS: usize = 3;
 const VERIFY: Duration = Duration::from_secs(8);
 /// The most that resuming may take before the registry counts as unreadable.
 const RESUME: Duration = Duration::from_secs(3);
-/// A watch that broke sooner than this is not resumed at once.
+/// A watch that breaks again so soon after it was resumed is not resumed at once: that would spin.
 const SHORT: Duration = Duration::from_secs(1);
 
 /// What is known, and how news of it comes.
@@ -45,7 +45,6 @@ enum Cursor {
 struct Watched {
     stream: WatchStream,
     member: usize,
-    since: Instant,
 }
 
 #[derive(Debug)]
@@ -57,6 +56,8 @@ pub(crate) struct EtcdSource {
     positions: [i64; 2],
     /// The highest revision that etcd has shown.
     seen: i64,
+    /// When the watch broke the last time and was resumed.
+    resumed: Option<Instant>,
     /// When a resumed watch is to be verified.
     verify_at: Option<Instant>,
     rng: fastrand::Rng,
@@ -64,7 +65,16 @@ pub(crate) struct EtcdSource {
 
 impl EtcdSource {
     pub(crate) fn new(members: Arc<Members>, index: Index, rng: fastrand::Rng) -> Self {
-        Self { members, index, cursor: Cursor::Unlisted, positions: [0; 2], seen: 0, verify_at: None, rng }
+        Self {
+            members,
+            index,
+            cursor: Cursor::Unlisted,
+            positions: [0; 2],
+            seen: 0,
+            resumed: None,
+            verify_at: None,
+            rng,
+        }
     }
 
     fn what(&self, exchange: &str) -> String {
@@ -167,19 +177,21 @@ impl EtcdSource {
         let (member, stream) =
             self.members.ask_within(within, &self.what("watch"), Repeat::Safe, open).await?;
         debug!(service = %self.index.service(), member = self.members.address(member), resuming, "watching");
-        Ok(Watched { stream, member, since: Instant::now() })
+        Ok(Watched { stream, member })
     }
 
-    /// The watch ended: it is resumed, unless it broke so soon that resuming would spin.
-    fn broke(&mut self, member: usize, since: Instant, error: Error) -> Result<()> {
+    /// The watch ended: it is resumed, unless that was tried a moment ago.
+    fn broke(&mut self, member: usize, error: Error) -> Result<()> {
         self.members.bad(member);
-        if since.elapsed() < SHORT {
+        let now = Instant::now();
+        if self.resumed.is_some_and(|last| now.saturating_duration_since(last) < SHORT) {
             self.cursor = Cursor::Unlisted;
             return Err(error);
         }
+        self.resumed = Some(now);
         debug!(service = %self.index.service(), error = %error.chain(), "the watch broke; resuming it");
         self.cursor = Cursor::Listed { resuming: true };
-        let soon = Instant::now() + VERIFY.mul_f64(self.rng.f64());
+        let soon = now + VERIFY.mul_f64(self.rng.f64());
         self.verify_at = Some(self.verify_at.map_or(soon, |at| at.min(soon)));
         Ok(())
     }
@@ -271,12 +283,12 @@ impl Source for EtcdSource {
             let said = tokio::select! {
                 biased;
                 said = watched.stream.message() => said,
-                () = sleep_until(verify_at.unwrap_or(watched.since)), if verify_at.is_some() => {
+                () = sleep_until(verify_at.unwrap_or_else(Instant::now)), if verify_at.is_some() => {
                     self.cursor = Cursor::Unlisted;
                     continue;
                 }
             };
-            let (member, since) = (watched.member, watched.since);
+            let member = watched.member;
             match said {
                 Ok(Some(said)) => {
                     if let Some(update) = self.take(&said, member)? {
@@ -287,12 +299,12 @@ impl Source for EtcdSource {
                 Err(error) if error::too_large(&error) => self.cursor = Cursor::Unlisted,
                 Err(error) => {
                     let error = error::map(&self.what("watch"), self.members.address(member), &error);
-                    self.broke(member, since, error)?;
+                    self.broke(member, error)?;
                 }
                 Ok(None) => {
                     let what =
                         format!("etcd at {} ended the {}", self.members.address(member), self.what("watch"));
-                    self.broke(member, since, Error::new(ErrorKind::Unavailable, what))?;
+                    self.broke(member, Error::new(ErrorKind::Unavailable, what))?;
                 }
             }
         }
