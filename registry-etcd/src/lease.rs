@@ -1,14 +1,15 @@
 //! [`EtcdLease`]: one key, bound to one etcd lease.
 //!
-//! The id of a lease is chosen here, so that one whose grant was broken off can be revoked all the same. The
-//! lease on the key is what says whose it is: every change is a transaction that compares it, and revoking every
-//! lease that may be ours removes the key exactly if it is ours.
+//! The id of a lease is chosen here, so that one whose grant was broken off can be used or revoked all the same.
+//! A new one is only asked for when etcd says that the last is dead, so there is never more than one. The lease on
+//! the key is what says whose it is: every change is a transaction that compares it, and revoking the lease removes
+//! the key exactly if it is ours.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use callsign_core::{Claim, Error, ErrorKind, Instance, Kept, Lease, Result, Terms};
+use callsign_core::{Claim, ErrorKind, Instance, Kept, Lease, Result, Terms};
 use etcd_client::{
     Compare, CompareOp, LeaseGrantOptions, LeaseKeepAliveStream, LeaseKeeper, PutOptions, ResponseHeader,
     Txn, TxnOp, TxnOpResponse, TxnResponse,
@@ -23,8 +24,6 @@ use crate::wire::{Format, encode};
 
 /// The least that etcd grants with its default election timeout.
 const LEAST_TTL: Duration = Duration::from_secs(2);
-/// How long a claim that has succeeded goes on to revoke what it replaced; the rest expires.
-const CLEAN_UP: Duration = Duration::from_secs(1);
 /// A renewal is given up within this part of its period, so that the next member has its turn in time.
 const RENEW_SHARE: f64 = 0.9;
 /// The driver's least bound of a renewal, by which the first one is kept.
@@ -62,7 +61,7 @@ impl EtcdLease {
 
     /// A lease to bind the key to: the present one if it is alive, else a new one.
     async fn lease(&mut self) -> Result<i64> {
-        if let Some(lease) = self.claimed.current
+        if let Some(lease) = self.claimed.lease
             && self.renew().await? == Kept::Kept
         {
             return Ok(lease);
@@ -75,8 +74,8 @@ impl EtcdLease {
         loop {
             let lease = fastrand::i64(1..);
             // Noted before it is asked for: it may come to be though we never hear of it.
-            self.claimed.old.extend(self.claimed.current.replace(lease));
-            self.renewals = None;
+            self.claimed.lease = Some(lease);
+            (self.granted, self.renewals) = (self.asked, None);
             let grant = |mut link: Link| async move {
                 match link.lease.grant(ttl, Some(LeaseGrantOptions::new().with_id(lease))).await {
                     Err(error) if error::lease_exists(&error) => Ok(None),
@@ -84,14 +83,12 @@ impl EtcdLease {
                 }
             };
             let (_, granted) = self.members.ask("grant of a lease", Repeat::Unsent, grant).await?;
-            match granted {
-                Some(granted) => {
-                    self.granted = u64::try_from(granted.ttl()).map_or(self.asked, Duration::from_secs);
-                    return Ok(lease);
-                }
-                // Somebody else's, and not ours to revoke.
-                None => self.claimed.current = None,
+            if let Some(granted) = granted {
+                self.granted = u64::try_from(granted.ttl()).map_or(self.asked, Duration::from_secs);
+                return Ok(lease);
             }
+            // Somebody else's, and not ours to revoke.
+            self.claimed.lease = None;
         }
     }
 
@@ -132,17 +129,6 @@ impl EtcdLease {
         }
         done_it
     }
-
-    /// Revokes what earlier claims left behind. The key is bound to the current lease by now, and stays.
-    async fn clean_up(&mut self) {
-        let by = tokio::time::Instant::now() + CLEAN_UP;
-        for lease in self.claimed.old.clone() {
-            let Ok(Ok(())) = tokio::time::timeout_at(by, revoke(&self.members, lease)).await else {
-                continue;
-            };
-            self.claimed.old.retain(|old| *old != lease);
-        }
-    }
 }
 
 /// Runs a transaction.
@@ -152,15 +138,6 @@ async fn run(members: &Members, what: &str, repeat: Repeat, txn: Txn) -> Result<
         async move { link.kv.txn(txn).await }
     };
     Ok(members.ask(what, repeat, run).await?.1)
-}
-
-async fn revoke(members: &Members, lease: i64) -> Result<()> {
-    let revoke = |mut link: Link| async move { link.lease.revoke(lease).await };
-    match members.ask("revocation of a lease", Repeat::Safe, revoke).await {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        // Expired, or revoked by a call that was broken off.
-        _ => Ok(()),
-    }
 }
 
 /// Whether any branch but the last, which only reads, was taken.
@@ -190,21 +167,18 @@ impl Lease for EtcdLease {
             // Another owner's claim may come between two tries, and would be overwritten.
             Claim::Take => (Repeat::Unsent, Txn::new().and_then([set])),
             Claim::Again => {
-                let ours = [lease].into_iter().chain(self.claimed.old.iter().copied());
-                let ours = ours.map(|lease| self.is_bound_to(lease));
-                (Repeat::Safe, self.if_any([self.is_absent()].into_iter().chain(ours).collect(), &set))
+                (Repeat::Safe, self.if_any(vec![self.is_absent(), self.is_bound_to(lease)], &set))
             }
         };
         let done = run(&self.members, "claim of the key", repeat, txn).await?;
         if !self.note(&done) {
             return Ok(None);
         }
-        self.clean_up().await;
         Ok(Some(Terms { ttl: Some(self.granted) }))
     }
 
     async fn renew(&mut self) -> Result<Kept> {
-        let Some(lease) = self.claimed.current else { return Ok(Kept::Lost) };
+        let Some(lease) = self.claimed.lease else { return Ok(Kept::Lost) };
         let period = (self.granted / 3).min(self.members.timeout()).max(LEAST_RENEWAL);
         let by = tokio::time::Instant::now() + period.mul_f64(RENEW_SHARE);
         // Put back only when it has answered: an answer that was not waited for would be taken for the next.
@@ -239,7 +213,7 @@ impl Lease for EtcdLease {
     }
 
     async fn write(&mut self, instance: &Instance) -> Result<Kept> {
-        let Some(lease) = self.claimed.current else { return Ok(Kept::Lost) };
+        let Some(lease) = self.claimed.lease else { return Ok(Kept::Lost) };
         let value = encode(self.format, instance);
         let mut ours = vec![self.is_bound_to(lease)];
         if self.claimed.withdrawn {
@@ -267,7 +241,7 @@ impl Lease for EtcdLease {
     }
 
     async fn lost(&mut self) -> Kept {
-        if self.claimed.current.is_none() {
+        if self.claimed.lease.is_none() {
             return std::future::pending().await;
         }
         self.own.lost(&self.claimed).await
@@ -276,22 +250,20 @@ impl Lease for EtcdLease {
     async fn release(&mut self) -> Result<()> {
         self.own.close();
         self.renewals = None;
-        let mut failed: Option<Error> = None;
-        for lease in self.claimed.current.into_iter().chain(self.claimed.old.clone()) {
-            let mut result = revoke(&self.members, lease).await;
-            if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::PermissionDenied) {
-                // A lease can hold a key that we may not touch any more; the key itself may still be ours.
+        let Some(lease) = self.claimed.lease else { return Ok(()) };
+        let revoke = |mut link: Link| async move { link.lease.revoke(lease).await };
+        match self.members.ask("revocation of a lease", Repeat::Safe, revoke).await {
+            // Expired, or revoked by a call that was broken off.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            // A lease can hold a key that we may not touch; what is left of it expires.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 let delete = self.if_any(vec![self.is_bound_to(lease)], &self.set(None, lease));
-                result = run(&self.members, "removal of the key", Repeat::Safe, delete).await.map(drop);
+                run(&self.members, "removal of the key", Repeat::Safe, delete).await?;
             }
-            match result {
-                Ok(()) => {
-                    self.claimed.old.retain(|old| *old != lease);
-                    self.claimed.current = self.claimed.current.filter(|current| *current != lease);
-                }
-                Err(error) => failed = Some(error),
-            }
+            Err(error) => return Err(error),
+            Ok(_) => {}
         }
-        failed.map_or(Ok(()), Err)
+        self.claimed.lease = None;
+        Ok(())
     }
 }

@@ -20,13 +20,11 @@ use crate::members::{Link, Members, Repeat};
 /// The pause before a watch that broke is opened again, spread by a fifth.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Which leases are ours, and whether the key is to be there.
-#[derive(Debug, Clone, Default)]
+/// Which lease is ours, and whether the key is to be there.
+#[derive(Debug, Default)]
 pub(crate) struct Claimed {
-    /// The lease that the key is bound to.
-    pub(crate) current: Option<i64>,
-    /// Leases of earlier claims, or of claims that were broken off, that may still exist.
-    pub(crate) old: Vec<i64>,
+    /// Our lease, or one whose grant was broken off. The key is ours exactly if it is bound to this.
+    pub(crate) lease: Option<i64>,
     /// Whether we have taken the key away ourselves, and keep the lease.
     pub(crate) withdrawn: bool,
 }
@@ -37,8 +35,7 @@ impl Claimed {
         match lease {
             None if self.withdrawn => Kept::Kept,
             None => Kept::Lost,
-            Some(lease) if Some(lease) == self.current => Kept::Kept,
-            Some(lease) if self.old.contains(&lease) => Kept::Lost,
+            Some(lease) if Some(lease) == self.lease => Kept::Kept,
             Some(_) => Kept::Superseded,
         }
     }
@@ -198,10 +195,9 @@ mod tests {
 
     #[test]
     fn judges_by_the_lease() {
-        let claimed = Claimed { current: Some(7), old: vec![5], withdrawn: false };
+        let claimed = Claimed { lease: Some(7), withdrawn: false };
         assert_eq!(claimed.judge(None), Kept::Lost);
         assert_eq!(claimed.judge(Some(7)), Kept::Kept);
-        assert_eq!(claimed.judge(Some(5)), Kept::Lost);
         assert_eq!(claimed.judge(Some(8)), Kept::Superseded);
         // Put by hand, without any lease.
         assert_eq!(claimed.judge(Some(0)), Kept::Superseded);

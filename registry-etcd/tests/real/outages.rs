@@ -234,3 +234,25 @@ async fn members_of_three_fail_one_by_one() {
     }
     history.never("less than three", |snapshot| ids(snapshot).len() < 3);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs CALLSIGN_ETCD_BIN"]
+async fn a_full_disk_keeps_what_is_registered() {
+    let etcd = Etcd::start_with(&["--quota-backend-bytes", "2000000"]).await;
+    let registry = open(&etcd.url("?ttl=3s"));
+    let registration = registry.register(instance(1)).await.unwrap();
+    let mut watch = registry.watch(&book());
+    until(&mut watch, 5, fresh(1)).await;
+    let filler = "x".repeat(100_000);
+    until_so(20, "etcd is full", || !etcd.try_ctl(&["put", "filler", &filler])).await;
+    let refused = registry.keep_registered(instance(2));
+    until_so(5, "it is told why", || {
+        refused.status().error().is_some_and(|error| error.kind() == callsign_core::ErrorKind::Exhausted)
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert!(registration.status().is_registered(), "{:?}", registration.status());
+    assert_eq!(ids(&watch.snapshot()), ["127.0.0.1:1"]);
+    registration.deregister().await.unwrap();
+    assert!(etcd.ctl(&["get", "--prefix", "services/"]).is_empty());
+}

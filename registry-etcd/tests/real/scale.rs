@@ -72,7 +72,7 @@ async fn register_to_visible_beside_a_raw_watch() {
     let mut raw = client.watch("raw/", Some(WatchOptions::new().with_prefix())).await.unwrap();
     assert!(raw.message().await.unwrap().unwrap().created());
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for n in 0..60u32 {
+    for n in 0..50u32 {
         tokio::time::sleep(Duration::from_millis(210)).await;
         let started = Instant::now();
         let (seen, put) =
@@ -80,7 +80,7 @@ async fn register_to_visible_beside_a_raw_watch() {
         seen.unwrap();
         put.unwrap();
         ours.push(started.elapsed());
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(210)).await;
         let started = Instant::now();
         let (seen, put) = tokio::join!(raw.message(), client.put(format!("raw/{n}"), naming(n), None));
         seen.unwrap();

@@ -24,15 +24,24 @@ pub(crate) struct Etcd {
     peer: u16,
     name: String,
     cluster: String,
+    more: &'static [&'static str],
 }
 
 impl Etcd {
     pub(crate) async fn start() -> Self {
-        let [etcd] = Self::cluster().await;
+        Self::start_with(&[]).await
+    }
+
+    pub(crate) async fn start_with(more: &'static [&'static str]) -> Self {
+        let [etcd] = Self::cluster_with(more).await;
         etcd
     }
 
     pub(crate) async fn cluster<const N: usize>() -> [Self; N] {
+        Self::cluster_with(&[]).await
+    }
+
+    async fn cluster_with<const N: usize>(more: &'static [&'static str]) -> [Self; N] {
         let peers: [u16; N] = std::array::from_fn(|_| free_port());
         let cluster: Vec<_> =
             peers.iter().enumerate().map(|(n, port)| format!("m{n}=http://127.0.0.1:{port}")).collect();
@@ -47,6 +56,7 @@ impl Etcd {
                 peer: peers[n],
                 name: format!("m{n}"),
                 cluster: cluster.join(","),
+                more,
             }
         });
         members.iter_mut().for_each(Self::spawn);
@@ -65,6 +75,7 @@ impl Etcd {
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
         command.arg("--data-dir").arg(self.dir.join(self.data.to_string()));
         command.args(["--unsafe-no-fsync", "--max-request-bytes", "8000000"]);
+        command.args(self.more);
         self.child = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("etcd starts"));
     }
 
@@ -113,7 +124,7 @@ impl Etcd {
         command
     }
 
-    fn try_ctl(&self, args: &[&str]) -> bool {
+    pub(crate) fn try_ctl(&self, args: &[&str]) -> bool {
         self.command(args).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
     }
 
