@@ -24,7 +24,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// A pick takes no lock and allocates nothing.
 pub struct Balancer<E, P: Policy> {
     shared: Arc<Shared<E, P>>,
-    picker: Cache<Arc<ArcSwap<Picker<E, P>>>, Arc<Picker<E, P>>>,
+    picker: Cache<Current<E, P>, Arc<Picker<E, P>>>,
     local: P::Local,
     wait_for_ready: bool,
 }
@@ -32,7 +32,7 @@ pub struct Balancer<E, P: Policy> {
 struct Shared<E, P: Policy> {
     endpoints: Endpointer<E>,
     policy: P,
-    picker: Arc<ArcSwap<Picker<E, P>>>,
+    picker: Current<E, P>,
     /// The seed of the next handle.
     seeds: AtomicU64,
 }
@@ -42,6 +42,9 @@ struct Picker<E, P: Policy> {
     set: Arc<ReadySet<E>>,
     table: P::Table,
 }
+
+/// Where the present picker is found.
+type Current<E, P> = Arc<ArcSwap<Picker<E, P>>>;
 
 impl<E, P: Policy> Picker<E, P> {
     fn new(policy: &P, set: &Arc<ReadySet<E>>) -> Self {

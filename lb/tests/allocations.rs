@@ -1,5 +1,7 @@
 //! A pick allocates nothing: counted, on the thread that picks.
 
+#![allow(clippy::unwrap_used, reason = "clippy sees no test in a helper of tests")]
+
 mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -119,8 +119,8 @@ async fn idle_and_busy_handles_live_beside_each_other() {
     script.lists([1, 2, 3]);
     ready(&endpoints, &[1, 2, 3]).await;
     let mut tasks = tokio::task::JoinSet::new();
-    for task in 0..8 {
-        let mut balancer = idle[task].clone();
+    for balancer in &idle[..8] {
+        let mut balancer = balancer.clone();
         tasks.spawn(async move {
             for n in 0..5_000 {
                 balancer.pick().expect("one is always there");
@@ -309,7 +309,7 @@ async fn held_instances_are_used_when_no_other_is_ready() {
     script.lists([1, 2, 3, 4]);
     ready(&endpoints, &[1, 2, 3, 4]).await;
     script.lists([]);
-    eventually("held", || watch.snapshot().iter().all(|listed| listed.is_held())).await;
+    eventually("held", || watch.snapshot().iter().all(callsign_core::Listed::is_held)).await;
     ready(&endpoints, &[1, 2, 3, 4]).await;
     assert_eq!((counts.made(), counts.alive()), (4, 4));
     script.lists([5]);
@@ -352,4 +352,72 @@ async fn a_panicking_factory_is_one_that_failed() {
     let unreachable = |set: &ReadySet<u16>| matches!(set.error(), Some(PickError::Unreachable { .. }));
     let set = within(Duration::from_secs(5), "its error", endpoints.wait_for(unreachable)).await;
     assert!(set.error().unwrap().chain().contains("panicked"));
+}
+
+/// Rust peers 10: 200 endpoints that come, go, fail and break at random. Nothing that is gone is picked, and in
+/// the end all is as it is listed, with nothing left over.
+#[tokio::test(start_paused = true)]
+async fn a_soak_of_200_endpoints() {
+    let mut random = fastrand::Rng::with_seed(20);
+    let (script, _registry, watch) = Script::open();
+    let counts = Arc::new(Counts::default());
+    let endpoints = Endpointer::builder(watch.clone(), counts.factory()).seed(20).build();
+    let mut balancer = Balancer::with_seed(endpoints.clone(), Random::default(), 20);
+    let mut calls = Vec::new();
+    for _ in 0..500 {
+        let share = random.f64();
+        let mut some = |share: f64| (1..=200u16).filter(|_| random.f64() < share).collect::<Vec<_>>();
+        let (listed, refused) = (some(share), some(0.2));
+        counts.refuse(refused);
+        script.lists(listed.iter().copied());
+        // The clock goes on only when all is done that can be done.
+        tokio::time::sleep(Duration::from_millis(random.u64(1..200))).await;
+        let known: Vec<_> = watch.snapshot().iter().map(|listed| listed.address().port()).collect();
+        assert_eq!(known.len(), listed.len());
+        for _ in 0..20 {
+            let Ok(picked) = balancer.pick() else { continue };
+            assert!(listed.contains(&picked.port), "{} is gone", picked.port);
+            match random.u8(..) {
+                0..=30 => picked.report_closed(),
+                31..=90 => calls.push(picked),
+                _ => {}
+            }
+        }
+        calls.retain(|_| random.bool());
+    }
+    calls.clear();
+    counts.refuse([]);
+    script.lists(1..=200);
+    let all: Vec<_> = (1..=200).collect();
+    within(Duration::from_secs(10), "all", endpoints.wait_for(|set| ports(set) == all)).await;
+    assert_eq!(counts.alive(), 200);
+    assert!(endpoints.ready_set().slots().iter().all(|slot| slot.stats().in_flight() == 0));
+}
+
+/// A policy of somebody else's that panics over a set costs its own balancer that set, and nobody else.
+#[tokio::test]
+async fn a_panicking_policy_ends_nothing() {
+    #[derive(Debug, Clone)]
+    struct AfraidOfThree;
+    impl callsign_lb::Policy for AfraidOfThree {
+        type Table = ();
+        type Local = ();
+        fn build(&self, members: &[callsign_lb::Member<'_>]) {
+            assert_ne!(members.len(), 3, "on purpose");
+        }
+        fn local(&self, _: u64) {}
+        fn pick(&self, (): &(), (): &mut (), choice: &callsign_lb::Choice<'_>) -> Option<usize> {
+            (0..choice.len()).find(|&index| choice.allows(index))
+        }
+    }
+    let (script, _registry, watch) = Script::open();
+    let endpoints = Endpointer::new(watch, Arc::new(Counts::default()).factory());
+    let mut afraid = Balancer::new(endpoints.clone(), AfraidOfThree);
+    let mut calm = Balancer::new(endpoints.clone(), RoundRobin::default());
+    for listed in [vec![1, 2], vec![1, 2, 3], vec![4]] {
+        script.lists(listed.iter().copied());
+        ready(&endpoints, &listed).await;
+        assert!(listed.contains(&calm.pick().unwrap().port));
+    }
+    assert_eq!(afraid.pick().unwrap().port, 4);
 }

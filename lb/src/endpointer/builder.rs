@@ -1,7 +1,6 @@
 //! [`Builder`]: the one background task of an endpointer. The entry is [`Builder::run`].
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use callsign_core::InstanceWatch;
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::Board;
 use super::roster::{Job, Roster};
@@ -147,10 +146,7 @@ where
     fn publish(&self) -> usize {
         let set = self.roster.ready_set();
         let size = set.len();
-        // A policy of somebody else's must not end discovery.
-        if catch_unwind(AssertUnwindSafe(|| self.board.publish(set))).is_err() {
-            warn!("a policy panicked while it built its table: its balancer keeps its last one");
-        }
+        self.board.publish(set);
         size
     }
 }

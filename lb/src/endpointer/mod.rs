@@ -9,6 +9,7 @@ mod builder;
 mod roster;
 
 use std::fmt::{self, Debug};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use callsign_core::{Instance, InstanceWatch, ServiceName};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
+use tracing::warn;
 
 use self::builder::Builder;
 use self::roster::{BACKOFF, Roster};
@@ -138,10 +140,17 @@ impl<E> Board<E> {
             return;
         }
         let set = Arc::new(set);
-        // Held to the end, so that a hook which joins now sees this set exactly once.
+        // Held to the end, so that a hook which joins now misses nothing. The hooks come first: who sees the new
+        // set can pick from it.
         let mut hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
-        self.set.store(Arc::clone(&set));
-        hooks.retain_mut(|hook| hook(&set));
+        hooks.retain_mut(|hook| {
+            // A policy of somebody else's must not end discovery.
+            catch_unwind(AssertUnwindSafe(|| hook(&set))).unwrap_or_else(|_| {
+                warn!(service = %set.service(), "a policy panicked over a new set: its balancer keeps the last one");
+                true
+            })
+        });
+        self.set.store(set);
         drop(hooks);
         self.changes.send_modify(|changes| *changes += 1);
     }

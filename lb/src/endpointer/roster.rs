@@ -215,11 +215,11 @@ impl<E> Roster<E> {
 
     /// Puts an instance in the queue, if it is to be called.
     fn want(&mut self, id: &InstanceId) {
-        if let Some(entry) = self.entries.get_mut(id) {
-            if entry.tier().is_some() {
-                entry.dial = Dial::Queued;
-                self.queue.push_back(id.clone());
-            }
+        if let Some(entry) = self.entries.get_mut(id)
+            && entry.tier().is_some()
+        {
+            entry.dial = Dial::Queued;
+            self.queue.push_back(id.clone());
         }
     }
 

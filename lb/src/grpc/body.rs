@@ -73,11 +73,12 @@ impl http_body::Body for ResponseBody {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(trailers) = frame.trailers_ref() {
                     let cancelled = status::is_cancelled(trailers);
-                    if let Some((instance, Some(deadline))) = this.end() {
-                        if cancelled && deadline.has_passed() {
-                            let status = status::deadline_exceeded(deadline.timeout, Some(&instance));
-                            return Poll::Ready(Some(Err(status)));
-                        }
+                    if let Some((instance, Some(deadline))) = this.end()
+                        && cancelled
+                        && deadline.has_passed()
+                    {
+                        let status = status::deadline_exceeded(deadline.timeout, Some(&instance));
+                        return Poll::Ready(Some(Err(status)));
                     }
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -98,11 +99,11 @@ impl http_body::Body for ResponseBody {
             }
             Poll::Pending => {
                 let deadline = this.call.as_mut().and_then(|call| call.deadline.as_mut());
-                if deadline.is_some_and(|deadline| deadline.sleep.as_mut().poll(cx).is_ready()) {
-                    if let Some((instance, Some(deadline))) = this.end() {
-                        let status = status::deadline_exceeded(deadline.timeout, Some(&instance));
-                        return Poll::Ready(Some(Err(status)));
-                    }
+                if deadline.is_some_and(|deadline| deadline.sleep.as_mut().poll(cx).is_ready())
+                    && let Some((instance, Some(deadline))) = this.end()
+                {
+                    let status = status::deadline_exceeded(deadline.timeout, Some(&instance));
+                    return Poll::Ready(Some(Err(status)));
                 }
                 Poll::Pending
             }

@@ -17,7 +17,7 @@ use super::body::{Deadline, ResponseBody};
 use super::channel::Shared;
 use super::transport::{Connection, Fate};
 use super::{deadline, status};
-use crate::error::PickError;
+use crate::error::{NeverSent, PickError};
 use crate::policy::Avoid;
 use crate::slot::Picked;
 
@@ -79,10 +79,10 @@ async fn run(
         // Only a deadline ends a call without an answer.
         (None, None) => return Err(Status::internal("a call without a deadline was given up")),
     };
-    if let Some(deadline) = deadline.as_ref().filter(|deadline| deadline.has_passed()) {
-        if status::is_cancelled(answer.headers()) {
-            return Err(status::deadline_exceeded(deadline.timeout, Some(picked.instance())));
-        }
+    if let Some(deadline) = deadline.as_ref().filter(|deadline| deadline.has_passed())
+        && status::is_cancelled(answer.headers())
+    {
+        return Err(status::deadline_exceeded(deadline.timeout, Some(picked.instance())));
     }
     let (mut head, body) = answer.into_parts();
     head.extensions.insert(Arc::clone(picked.instance()));
@@ -126,10 +126,9 @@ async fn exchange(
                 avoid.add(&picked);
                 request = *unsent;
             }
-            fate => {
-                let unsent = matches!(fate, Fate::Unsent(_));
-                return Err(status::failed(picked.instance(), failed.error, unsent));
-            }
+            Fate::Own(failure) => return Err(failure),
+            Fate::Unsent(_) => return Err(status::failed(picked.instance(), NeverSent(failed.error).into())),
+            Fate::Unknown => return Err(status::failed(picked.instance(), failed.error)),
         }
     }
     Err(Status::internal("a call was begun more often than it can be counted"))

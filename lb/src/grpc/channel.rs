@@ -30,7 +30,7 @@ use crate::slot::Picked;
 /// - It is always ready. A call fails with `UNAVAILABLE` at once when the registry lists nothing, or no
 ///   instance can be reached; it waits up to 5 s while that is not known yet, as just after the start.
 ///   [`wait_for_ready`](ChannelBuilder::wait_for_ready) makes it wait for its deadline.
-/// - A call that provably was not sent, because its connection closed that very moment, goes to another
+/// - A call that no server has looked at, because its connection closed that very moment, goes to another
 ///   instance, whatever its method. Nothing else is repeated.
 /// - The deadline is the request's `grpc-timeout` or the channel's
 ///   [`timeout`](ChannelBuilder::timeout), whichever is less. It covers waiting, head and body, travels to the
@@ -105,7 +105,6 @@ impl Channel {
     }
 
     /// A channel with other settings.
-    #[must_use]
     pub fn builder(watch: InstanceWatch) -> ChannelBuilder {
         ChannelBuilder::new(watch)
     }

@@ -68,7 +68,7 @@ mod tests {
         assert_eq!(text_of(Duration::from_secs(100)), "100000m");
         assert_eq!(text_of(Duration::from_secs(100_000)), "100000S");
         assert_eq!(text_of(Duration::MAX), "99999999H");
-        for nanos in (0..200).map(|n: u32| 7u64.saturating_pow(n / 8) + u64::from(n)) {
+        for nanos in (0..200).map(|n: u32| 7u64.saturating_pow(n / 8).saturating_add(n.into())) {
             let timeout = Duration::from_nanos(nanos);
             let read = read_text(&text_of(timeout)).unwrap();
             assert!(read <= timeout && timeout - read <= timeout / 1000, "{timeout:?} {read:?}");

@@ -1,8 +1,9 @@
-//! A request body that comes home if it was never touched, so that a request which was never sent can be sent
-//! elsewhere.
+//! A request body that can be had back as it was, so that a request which no server has looked at can be sent
+//! elsewhere; and that remembers its own failure, which HTTP/2 has no way to report.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -10,27 +11,66 @@ use http_body::{Frame, SizeHint};
 use tonic::Status;
 use tonic::body::Body;
 
-/// Where an untouched body is put.
+/// How many bytes of a body are remembered at most; longer ones cannot be had back once they are begun.
+const MOST: usize = 64 * 1024;
+
+/// What is heard of a body that was lent out.
 #[derive(Clone, Default)]
-pub(super) struct Home(Arc<Mutex<Option<Body>>>);
+pub(super) struct Home(Arc<Mutex<News>>);
+
+#[derive(Default)]
+struct News {
+    body: Option<Body>,
+    failure: Option<Status>,
+}
 
 impl Home {
-    /// The body, if it has come home.
-    pub(super) fn take(&self) -> Option<Body> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// The body from its beginning, if it has been let go of and all of it is known.
+    pub(super) fn body(&self) -> Option<Body> {
+        self.news().body.take()
+    }
+
+    /// Why the caller's own stream failed, if it did.
+    pub(super) fn failure(&self) -> Option<Status> {
+        self.news().failure.take()
+    }
+
+    fn news(&self) -> MutexGuard<'_, News> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Lends a body out.
 pub(super) fn lend(body: Body) -> (Body, Home) {
     let home = Home::default();
-    (Body::new(Lent { body: Some(body), touched: false, home: home.clone() }), home)
+    let lent = Lent { rest: Some(body), read: VecDeque::new(), size: 0, whole: true, home: home.clone() };
+    (Body::new(lent), home)
 }
 
 struct Lent {
-    body: Option<Body>,
-    touched: bool,
+    rest: Option<Body>,
+    /// What has been read of it, as long as it is whole. Frames share their bytes.
+    read: VecDeque<Bytes>,
+    size: usize,
+    whole: bool,
     home: Home,
+}
+
+impl Lent {
+    fn remember(&mut self, frame: &Frame<Bytes>) {
+        match frame.data_ref() {
+            Some(data) if self.size + data.len() <= MOST => {
+                self.size += data.len();
+                self.read.push_back(data.clone());
+            }
+            _ => self.forget(),
+        }
+    }
+
+    fn forget(&mut self) {
+        self.whole = false;
+        self.read = VecDeque::new();
+    }
 }
 
 impl http_body::Body for Lent {
@@ -41,46 +81,107 @@ impl http_body::Body for Lent {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        self.touched = true;
-        match &mut self.body {
-            Some(body) => Pin::new(body).poll_frame(cx),
-            None => Poll::Ready(None),
+        let Some(body) = &mut self.rest else { return Poll::Ready(None) };
+        let polled = Pin::new(body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) if self.whole => self.remember(frame),
+            Poll::Ready(Some(Err(failure))) => {
+                self.forget();
+                self.home.news().failure = Some(failure.clone());
+            }
+            _ => {}
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(http_body::Body::is_end_stream)
+        self.rest.as_ref().is_none_or(http_body::Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), http_body::Body::size_hint)
+        self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), http_body::Body::size_hint)
     }
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        if !self.touched {
-            *self.home.0.lock().unwrap_or_else(PoisonError::into_inner) = self.body.take();
+        if let Some(rest) = self.rest.take().filter(|_| self.whole) {
+            let read = std::mem::take(&mut self.read);
+            let body = if read.is_empty() { rest } else { Body::new(Again { read, rest }) };
+            self.home.news().body = Some(body);
         }
+    }
+}
+
+/// A body from its beginning: what had been read of it, then the rest.
+struct Again {
+    read: VecDeque<Bytes>,
+    rest: Body,
+}
+
+impl http_body::Body for Again {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        match self.read.pop_front() {
+            Some(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
+            None => Pin::new(&mut self.rest).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.read.is_empty() && self.rest.is_end_stream()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::{BodyExt, Full};
+    use http_body_util::{BodyExt, StreamBody};
 
     use super::*;
 
-    #[tokio::test]
-    async fn comes_home_only_if_untouched() {
-        let whole = || Body::new(Full::new(Bytes::from_static(b"hello")).map_err(|never| match never {}));
-        let (lent, home) = lend(whole());
-        drop(lent);
-        assert_eq!(home.take().unwrap().collect().await.unwrap().to_bytes(), "hello");
+    fn body(frames: Vec<Result<Bytes, Status>>) -> Body {
+        let frames = frames.into_iter().map(|frame| frame.map(Frame::data));
+        Body::new(StreamBody::new(tokio_stream::iter(frames)))
+    }
 
-        let (mut lent, home) = lend(whole());
-        lent.frame().await.unwrap().unwrap();
+    fn hello() -> Body {
+        body([&b"he"[..], b"ll", b"o"].into_iter().map(|part| Ok(Bytes::from_static(part))).collect())
+    }
+
+    #[tokio::test]
+    async fn comes_home_as_it_was_however_far_it_got() {
+        for read in 0..5 {
+            let (mut lent, home) = lend(hello());
+            for _ in 0..read {
+                drop(lent.frame().await);
+            }
+            assert!(home.body().is_none(), "it is still out");
+            drop(lent);
+            // And again, from the beginning.
+            let (lent, again) = lend(home.body().unwrap());
+            assert_eq!(lent.collect().await.unwrap().to_bytes(), "hello");
+            assert_eq!(again.body().unwrap().collect().await.unwrap().to_bytes(), "hello");
+            assert!(home.failure().is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_too_long_or_failed_does_not_come_home() {
+        let half = || Ok(Bytes::from(vec![0; MOST / 2 + 1]));
+        let (mut lent, home) = lend(body(vec![half(), half()]));
+        assert!(lent.frame().await.unwrap().is_ok() && lent.frame().await.unwrap().is_ok());
         drop(lent);
-        assert!(home.take().is_none());
+        assert!(home.body().is_none());
+
+        let (mut lent, home) = lend(body(vec![Ok(Bytes::new()), Err(Status::aborted("mine"))]));
+        assert!(lent.frame().await.unwrap().is_ok() && lent.frame().await.unwrap().is_err());
+        drop(lent);
+        assert!(home.body().is_none());
+        assert_eq!(home.failure().unwrap().message(), "mine");
     }
 }

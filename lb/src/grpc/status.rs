@@ -7,7 +7,7 @@ use callsign_core::Instance;
 use http::HeaderMap;
 use tonic::{Code, Status, TimeoutExpired};
 
-use crate::error::{BoxError, NeverSent, PickError, causes, chain};
+use crate::error::{BoxError, PickError, causes, chain};
 
 /// There was no endpoint.
 pub(super) fn no_endpoint(error: PickError) -> Status {
@@ -31,29 +31,38 @@ pub(super) fn deadline_exceeded(timeout: Duration, instance: Option<&Instance>) 
 }
 
 /// The transport failed before there was an answer.
-pub(super) fn failed(instance: &Instance, error: BoxError, unsent: bool) -> Status {
+pub(super) fn failed(instance: &Instance, error: BoxError) -> Status {
     if causes(&*error).any(<dyn std::error::Error>::is::<TimeoutExpired>) {
         let message = format!("deadline exceeded: no answer from {} in time", instance.address());
         return with_source(Status::deadline_exceeded(message), error);
     }
-    // A failure of the caller's own request stream is no failure of the transport.
-    let own = causes(&*error).find_map(|cause| cause.downcast_ref::<Status>());
-    if let Some(own) = own.filter(|own| !matches!(own.code(), Code::Unknown | Code::Cancelled)) {
-        let status = Status::with_metadata(own.code(), own.message(), own.metadata().clone());
-        return with_source(status, error);
-    }
-    let status = Status::unavailable(format!("call to {} failed: {}", instance.address(), chain(&*error)));
-    if unsent { with_source(status, NeverSent(error)) } else { with_source(status, error) }
+    let code = code_of_reset(&*error).unwrap_or(Code::Unavailable);
+    let message = format!("call to {} failed: {}", instance.address(), chain(&*error));
+    with_source(Status::new(code, message), error)
 }
 
 /// The transport failed in the middle of an answer.
 pub(super) fn broken_off(instance: &Instance, status: Status) -> Status {
-    // What tonic has no code for is an I/O error of the connection.
-    if !matches!(status.code(), Code::Unknown | Code::Cancelled) {
-        return status;
-    }
+    let code = code_of_reset(&status).unwrap_or(match status.code() {
+        // What tonic has no code for is an I/O error of the connection.
+        Code::Unknown | Code::Cancelled => Code::Unavailable,
+        code => code,
+    });
     let message = format!("the answer of {} broke off: {}", instance.address(), chain(&status));
-    with_source(Status::unavailable(message), status)
+    with_source(Status::new(code, message), status)
+}
+
+/// What the server meant when it reset the stream, as gRPC's "HTTP2 Transport Mapping" has it.
+fn code_of_reset(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
+    let reset = causes(error).find_map(|cause| cause.downcast_ref::<h2::Error>())?;
+    let reason = reset.reason().filter(|_| reset.is_reset() && reset.is_remote())?;
+    Some(match reason {
+        h2::Reason::REFUSED_STREAM => Code::Unavailable,
+        h2::Reason::CANCEL => Code::Cancelled,
+        h2::Reason::ENHANCE_YOUR_CALM => Code::ResourceExhausted,
+        h2::Reason::INADEQUATE_SECURITY => Code::PermissionDenied,
+        _ => Code::Internal,
+    })
 }
 
 /// Whether these are the headers or trailers of a call that the server cancelled, as tonic's servers do when

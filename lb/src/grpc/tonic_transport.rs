@@ -119,8 +119,10 @@ impl Call for TonicConnection {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error.into(),
             };
-            let fate = if is_unsent(&error) {
-                Fate::Unsent(home.take().map(|body| Box::new(Request::from_parts(copy, body))))
+            let fate = if let Some(failure) = home.failure() {
+                Fate::Own(failure)
+            } else if is_unsent(&error) {
+                Fate::Unsent(home.body().map(|body| Box::new(Request::from_parts(copy, body))))
             } else {
                 Fate::Unknown
             };

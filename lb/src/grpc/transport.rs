@@ -9,6 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use callsign_core::Instance;
 use http::{Request, Response};
+use tonic::Status;
 use tonic::body::Body;
 
 use crate::error::BoxError;
@@ -45,9 +46,11 @@ pub(super) struct CallError {
 
 /// What has become of a request whose call failed.
 pub(super) enum Fate {
-    /// The server may have seen it.
+    /// The server may have carried it out.
     Unknown,
-    /// The server has provably not seen it, and here it is, if it could be had back.
+    /// The caller's own stream failed with this.
+    Own(Status),
+    /// The server has provably not looked at it, and here it is, if it could be had back.
     Unsent(Option<Box<Request<Body>>>),
 }
 

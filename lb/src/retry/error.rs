@@ -118,12 +118,12 @@ impl<X> fmt::Display for RetryError<X> {
         let attempts = self.attempts();
         match self {
             Self::DeadlineExceeded { timeout, .. } => {
-                write!(f, "deadline exceeded: no answer within {timeout:?}, ")?
+                write!(f, "deadline exceeded: no answer within {timeout:?}, ")?;
             }
-            Self::Failed { .. } => write!(f, "the call failed, ")?,
+            Self::Failed { .. } => f.write_str("the call failed, ")?,
         }
         match attempts.len() {
-            1 => write!(f, "1 attempt made")?,
+            1 => f.write_str("1 attempt made")?,
             made => write!(f, "{made} attempts made")?,
         }
         match attempts.last().and_then(Attempt::instance) {

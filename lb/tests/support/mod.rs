@@ -1,6 +1,15 @@
 //! What the integration tests share: registries, a registry by script, conditions with a deadline.
 
 #![allow(dead_code, reason = "each test program uses its part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "clippy sees no test in a helper of tests"
+)]
+
+#[cfg(feature = "grpc")]
+pub(crate) mod grpc;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -122,7 +131,7 @@ impl Protocol for Scripted {
     }
 
     async fn check(&self) -> Report {
-        unimplemented!("no test checks a script")
+        panic!("no test checks a script")
     }
 }
 
@@ -176,24 +185,13 @@ pub(crate) struct Probe {
 }
 
 /// What a factory of probes has done and is to do.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) made: AtomicU64,
     pub(crate) alive: AtomicU64,
     /// The ports that cannot be connected to, and those that hang.
     pub(crate) refused: Mutex<Vec<u16>>,
     pub(crate) hanging: watch::Sender<Vec<u16>>,
-}
-
-impl Default for Counts {
-    fn default() -> Self {
-        Self {
-            made: AtomicU64::default(),
-            alive: AtomicU64::default(),
-            refused: Mutex::default(),
-            hanging: watch::Sender::default(),
-        }
-    }
 }
 
 impl Counts {
