@@ -1,0 +1,120 @@
+//! Rows 14, 15, 18, 22 and 23: what others do to the entries.
+
+use std::time::Duration;
+
+use callsign::{Instance, InstanceId, Snapshot, Status};
+use callsign_testkit::fixture::Fixture;
+use callsign_testkit::record::confirmed;
+use callsign_testkit::wait::{eventually, ok, until, until_status};
+use tokio::time::{Instant, sleep};
+
+use crate::scene::{Scene, TUNING, long};
+
+const TWO: Duration = Duration::from_secs(2);
+
+/// Row 14: an operator revokes the leases, of one and of all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_14_leases_revoked() {
+    let mut scene = Scene::set(TUNING).await;
+    let all = scene.ids();
+    for some in [&all[..1], &all[..]] {
+        for id in some {
+            scene.fixture.revoke(&scene.service, id).await.unwrap();
+        }
+        eventually(TWO, "all entries are back", async || scene.entries().await == 4).await;
+        let good = |s: &Snapshot| confirmed(s).iter().eq(&all);
+        until(&mut scene.watch, TWO, "all are confirmed", good).await;
+    }
+    scene.recorder.check_never_empty();
+    scene.recorder.check_safety();
+    scene.traffic.finish_without_failure().await;
+}
+
+/// Row 15: keys are deleted by hand, one and then all that are below the service.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_15_keys_deleted() {
+    let mut scene = Scene::set(TUNING).await;
+    let all = scene.ids();
+    for round in 0..2 {
+        if round == 0 {
+            scene.fixture.delete(&scene.service, &all[0]).await.unwrap();
+        } else {
+            let deleted = scene.fixture.raw().delete_prefix(&scene.fixture.prefix(&scene.service)).await;
+            assert_eq!(deleted.unwrap(), 4);
+        }
+        eventually(TWO, "all entries are back", async || scene.entries().await == 4).await;
+        let good = |s: &Snapshot| confirmed(s).iter().eq(&all);
+        until(&mut scene.watch, TWO, "all are confirmed", good).await;
+    }
+    scene.recorder.check_never_empty();
+    scene.recorder.check_safety();
+    scene.traffic.finish_without_failure().await;
+}
+
+/// Row 18: malformed entries hide none of the good ones, which are published within a second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_18_malformed_entries() {
+    let mut scene = Scene::set(TUNING).await;
+    let bad = scene.fixture.inject_malformed(&scene.service).await.unwrap();
+    let counted = |s: &Snapshot| s.len() == 4 && s.skipped() == bad;
+    until(&mut scene.watch, Duration::from_secs(1), "skipped and counted", counted).await;
+    let fresh = ok(scene.fixture.open(&TUNING), "open");
+    until(&mut fresh.watch(&scene.service), Duration::from_secs(1), "listed without them", counted).await;
+    scene.end_unharmed().await;
+}
+
+/// Row 22: an entry comes and goes five times a second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_22_flapping_entry() {
+    let mut scene = Scene::set(TUNING).await;
+    // Unregistered services have no traffic: this one is apart from the called ones.
+    let service = "flapping".parse().unwrap();
+    let (steady, flapping) =
+        (InstanceId::new("127.0.0.1:8").unwrap(), InstanceId::new("127.0.0.1:9").unwrap());
+    scene.fixture.inject(&service, &steady, "127.0.0.1:8").await.unwrap();
+    let mut watch = scene.clients.watch(&service);
+    until(&mut watch, TWO, "seen", |s| s.len() == 1).await;
+    let (before, start, length) = (watch.snapshot().revision(), Instant::now(), long(8, 60));
+    let mut flaps = 0u32;
+    while start.elapsed() < length {
+        scene.fixture.inject(&service, &flapping, "127.0.0.1:9").await.unwrap();
+        sleep(Duration::from_millis(100)).await;
+        scene.fixture.delete(&service, &flapping).await.unwrap();
+        sleep(Duration::from_millis(100)).await;
+        flaps += 1;
+    }
+    let took = start.elapsed().as_secs_f64();
+    let a_second = (watch.snapshot().revision() - before) as f64 / took;
+    assert!(a_second <= 10.5, "{a_second} publishes a second");
+    assert!(f64::from(flaps) / took > 3.0, "only {flaps} flaps");
+    scene.fixture.inject(&service, &flapping, "127.0.0.1:7").await.unwrap();
+    let exact = |s: &Snapshot| {
+        confirmed(s).len() == 2 && s.get(&flapping).is_some_and(|listed| listed.address().port() == 7)
+    };
+    until(&mut watch, Duration::from_secs(1), "the final state is exact", exact).await;
+    until(&mut scene.watch, TWO, "nobody else noticed", |s| s.len() == 4).await;
+    scene.end_unharmed().await;
+}
+
+/// Row 23: two registrars of one id: the newest wins, the loser says so and harms nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_23_two_registrars_of_one_id() {
+    let mut scene = Scene::set(TUNING).await;
+    let id = scene.backends[0].id.clone();
+    // In its place, as a server that was restarted while its old process still lives.
+    let content = || Instance::new(&scene.service, id.as_str()).unwrap();
+    let (ours, theirs) = (ok(scene.fixture.open(&TUNING), "open"), ok(scene.fixture.open(&TUNING), "open"));
+    let mut loser = ok(ours.register(content()).await, "register");
+    let winner = ok(theirs.register(content().with_weight(7)).await, "register");
+    until_status(&mut loser, TWO, "superseded", |s| matches!(s, Status::Superseded)).await;
+    ok(loser.deregister().await, "deregister");
+    // The first owner of all ends too.
+    let mut first = scene.backends.remove(0);
+    first.process.stop(Duration::from_secs(10)).await.unwrap();
+    assert_eq!(scene.entries().await, 4);
+    assert!(winner.status().is_registered());
+    let is_winner = |s: &Snapshot| s.len() == 4 && s.get(&id).is_some_and(|listed| listed.weight() == 7);
+    until(&mut scene.watch, TWO, "the winner is listed", is_winner).await;
+    scene.recorder.check_never_missing(std::slice::from_ref(&id));
+    scene.recorder.check_safety();
+}

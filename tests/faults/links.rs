@@ -1,0 +1,129 @@
+//! Rows 9, 10, 13 and 21: links that are cut, silent and slow.
+
+use std::time::Duration;
+
+use callsign::{InstanceId, Snapshot, Status};
+use callsign_testkit::fixture::{Fixture, Tuning};
+use callsign_testkit::record::confirmed;
+use callsign_testkit::wait::{eventually, ok, until, until_status};
+use tokio::time::{Instant, sleep};
+
+use crate::scene::{BACK, Scene, TTL, TUNING, long};
+
+/// Row 9: no registrar reaches the registry for three TTLs: all entries expire, one soon after the other, and from
+/// the third on they are held.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_9_registrars_cut_off() {
+    let mut scene = Scene::set(TUNING).await;
+    let start = Instant::now();
+    scene.servers_link.blackhole();
+    eventually(TTL + Duration::from_secs(3), "all entries are gone", async || scene.entries().await == 0)
+        .await;
+    let held = |s: &Snapshot| s.len() >= 2 && confirmed(s).is_empty();
+    until(&mut scene.watch, Duration::from_secs(2), "they are held", held).await;
+    sleep((TTL * 3).saturating_sub(start.elapsed())).await;
+    scene.servers_link.heal();
+    scene.recovers(BACK).await;
+    scene.recorder.check_never_empty();
+    scene.recorder.check_safety();
+    scene.traffic.finish_without_failure().await;
+}
+
+/// Row 10: the instancer does not reach the registry for five minutes, while one comes and one goes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_10_instancer_cut_off() {
+    let mut scene = Scene::set(TUNING).await;
+    scene.fixture.link().unwrap().blackhole();
+    scene.goes_stale(Duration::from_secs(15)).await;
+    let new = crate::backend::Backend::start(&scene.url(), &scene.service).await;
+    scene.backends.push(new);
+    sleep(long(5, 280)).await;
+    // The one that goes serves on: the client cannot know that it is gone, and no call is to fail by that.
+    let gone = InstanceId::new("127.0.0.1:9").unwrap();
+    scene.fixture.inject(&scene.service, &gone, "127.0.0.1:9").await.unwrap();
+    scene.fixture.delete(&scene.service, &gone).await.unwrap();
+    scene.fixture.link().unwrap().heal();
+    let all = scene.ids();
+    let exact = |s: &Snapshot| s.freshness().is_fresh() && confirmed(s).iter().eq(&all);
+    until(&mut scene.watch, BACK, "caught up with", exact).await;
+    scene.recorder.check_safety();
+    scene.traffic.finish_without_failure().await;
+}
+
+/// Row 13: history is compacted away while the watch is cut off.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_13_compacted_while_cut_off() {
+    let mut scene = Scene::set(TUNING).await;
+    let link = scene.fixture.link().unwrap();
+    link.cut();
+    let new = crate::backend::Backend::start(&scene.url(), &scene.service).await;
+    for n in 0..20 {
+        scene.fixture.raw().put(&format!("elsewhere/{n}"), b"x", 0).await.unwrap();
+    }
+    scene.fixture.raw().compact().await.unwrap();
+    let before = link.accepted();
+    link.heal();
+    eventually(BACK, "it reconnects", async || link.accepted() > before).await;
+    scene.recorder.check_never_missing(&scene.ids());
+    scene.backends.push(new);
+    let all = scene.ids();
+    let exact = |s: &Snapshot| s.freshness().is_fresh() && confirmed(s).iter().eq(&all);
+    until(&mut scene.watch, Duration::from_secs(2), "listed anew, and exact", exact).await;
+    scene.end_unharmed().await;
+}
+
+/// Row 13 again, with the watch open: a compaction alone disturbs nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_13_compacted_while_open() {
+    let mut scene = Scene::set(TUNING).await;
+    let before = scene.watch.snapshot();
+    for n in 0..20 {
+        scene.fixture.raw().put(&format!("elsewhere/{n}"), b"x", 0).await.unwrap();
+    }
+    scene.fixture.raw().compact().await.unwrap();
+    let new = crate::backend::Backend::start(&scene.url(), &scene.service).await;
+    until(&mut scene.watch, Duration::from_secs(2), "the new one is seen", |s| s.len() == 5).await;
+    assert!(scene.watch.snapshot().revision() <= before.revision() + 2, "{:?}", scene.recorder.history());
+    scene.backends.push(new);
+    scene.recorder.check_safety();
+    scene.traffic.finish_without_failure().await;
+}
+
+/// Row 21: a link that is slow, narrow, in pieces and broken now and then loses no registration.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_21_slow_link() {
+    let scene = Scene::set(Tuning { ttl: Some(Duration::from_secs(15)), ..TUNING }).await;
+    for link in [&scene.servers_link, scene.fixture.link().unwrap()] {
+        link.latency(Duration::from_secs(1));
+        link.bandwidth(8_000);
+        link.slice(40);
+    }
+    let before = scene.fixture.raw().list(&scene.fixture.prefix(&scene.service)).await.unwrap();
+    let until_then = Instant::now() + long(20, 60);
+    while Instant::now() < until_then {
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(scene.entries().await, 4);
+    }
+    let after = scene.fixture.raw().list(&scene.fixture.prefix(&scene.service)).await.unwrap();
+    assert_eq!(before, after, "an entry was lost and written again");
+    scene.end_unharmed().await;
+}
+
+/// Row 21: resets alone cost no registration either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_21_resets() {
+    let mut scene = Scene::set(TUNING).await;
+    let registry = ok(scene.fixture.open_via(&scene.servers_link, &TUNING), "open");
+    let other = "other".parse::<callsign::ServiceName>().unwrap();
+    let instance = callsign::Instance::new(&other, "127.0.0.1:9").unwrap();
+    let mut own = ok(registry.register(instance).await, "register");
+    for _ in 0..10 {
+        scene.servers_link.reset();
+        scene.fixture.link().unwrap().reset();
+        sleep(Duration::from_millis(700)).await;
+        assert_eq!(scene.entries().await, 4);
+    }
+    until_status(&mut own, BACK, "confirmed", Status::is_registered).await;
+    scene.recovers(BACK).await;
+    scene.end_unharmed().await;
+}

@@ -1,0 +1,16 @@
+//! What must be survived: the rows of the fault matrix, each against real processes, with calls running meanwhile.
+//!
+//! The long waits are short by default, and of full length with `CALLSIGN_TEST_FULL=1`, which `scripts/test --full`
+//! sets.
+
+// Helpers of tests report by panicking, as tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+
+mod backend;
+mod backends;
+mod changes;
+mod links;
+mod outages;
+mod scale;
+mod scene;
+mod traffic;
