@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 
@@ -107,11 +107,19 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
     line
 }
 
+/// Signals closer together than this are one: `timeout` and some shells send each twice.
+const ONE: Duration = Duration::from_millis(300);
+
 /// Hears the system say that the program is to end: SIGTERM or Ctrl-C.
 #[derive(Debug)]
 pub struct Signals {
+    last: Option<Instant>,
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(windows)]
+    interrupt: tokio::signal::windows::CtrlC,
 }
 
 impl Signals {
@@ -123,20 +131,31 @@ impl Signals {
         #[cfg(unix)]
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
+            last: None,
             #[cfg(unix)]
             terminate: signal(SignalKind::terminate())?,
+            #[cfg(unix)]
+            interrupt: signal(SignalKind::interrupt())?,
+            #[cfg(windows)]
+            interrupt: tokio::signal::windows::ctrl_c()?,
         })
     }
 
-    /// The next word to end. Cancel-safe.
+    /// The next word to end, also if it came between two calls. Cancel-safe.
     pub async fn next(&mut self) {
-        #[cfg(unix)]
-        let terminate = self.terminate.recv();
-        #[cfg(not(unix))]
-        let terminate = std::future::pending::<()>();
-        tokio::select! {
-            _ = terminate => {}
-            _ = tokio::signal::ctrl_c() => {}
+        loop {
+            #[cfg(unix)]
+            let terminate = self.terminate.recv();
+            #[cfg(windows)]
+            let terminate = std::future::pending::<Option<()>>();
+            tokio::select! {
+                _ = terminate => {}
+                _ = self.interrupt.recv() => {}
+            }
+            let now = Instant::now();
+            if self.last.replace(now).is_none_or(|last| now.duration_since(last) > ONE) {
+                return;
+            }
         }
     }
 }

@@ -308,7 +308,10 @@ async fn a_second_signal_ends_at_once() {
     let temp = tempfile::tempdir().unwrap();
     let mut server = Server::registered(&format!("{}?drain=1h", file_url(temp.path())), &[]).await;
     server.terminate().await;
+    server.terminate().await;
     line(&mut server.stdout, "leaving ").await;
+    // Two close together are one.
+    assert!(timeout(Duration::from_millis(700), server.child.wait()).await.is_err());
     server.terminate().await;
     assert_eq!(server.ended().await.code(), Some(1));
     // And is found by nobody: the kernel let go of its lock.
