@@ -1,10 +1,10 @@
 //! [`EtcdLease`]: one key, bound to one etcd lease.
 //!
 //! The id of a lease is chosen here, so that one whose grant was broken off can be used or revoked all the same.
-//! A new one is only asked for when etcd says that the last is dead, so there is never more than one. The lease on
-//! the key is what says whose it is: every change is a transaction that compares it, and revoking the lease removes
-//! the key exactly if it is ours.
+//! A new one is only asked for when etcd says that the last is dead. The lease on the key is what says whose it is:
+//! every change is a transaction that compares it, and revoking the lease removes the key exactly if it is ours.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use etcd_client::{
     Compare, CompareOp, LeaseGrantOptions, LeaseKeepAliveStream, LeaseKeeper, PutOptions, ResponseHeader,
     Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use crate::error;
@@ -24,8 +24,10 @@ use crate::wire::{Format, encode};
 
 /// The least that etcd grants with its default election timeout.
 const LEAST_TTL: Duration = Duration::from_secs(2);
-/// A renewal is given up within this part of its period, so that the next member has its turn in time.
-const RENEW_SHARE: f64 = 0.9;
+/// How many leases that etcd called dead are remembered until a claim succeeds.
+const REMEMBERED: usize = 4;
+/// A renewal is given up within this part of its period, before the driver gives it up.
+const RENEW_SHARE: f64 = 0.95;
 /// The driver's least bound of a renewal, by which the first one is kept.
 const LEAST_RENEWAL: Duration = Duration::from_millis(500);
 
@@ -35,6 +37,27 @@ struct Renewals {
     keeper: LeaseKeeper,
     answers: LeaseKeepAliveStream,
     member: usize,
+}
+
+/// What a renewal was answered.
+enum Answer {
+    Alive,
+    Dead,
+    /// The stream broke.
+    None,
+}
+
+impl Renewals {
+    async fn answer(&mut self) -> Answer {
+        if self.keeper.keep_alive().await.is_err() {
+            return Answer::None;
+        }
+        match self.answers.message().await {
+            Ok(Some(answer)) if answer.ttl() > 0 => Answer::Alive,
+            Ok(Some(_)) => Answer::Dead,
+            Ok(None) | Err(_) => Answer::None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -61,10 +84,13 @@ impl EtcdLease {
 
     /// A lease to bind the key to: the present one if it is alive, else a new one.
     async fn lease(&mut self) -> Result<i64> {
-        if let Some(lease) = self.claimed.lease
-            && self.renew().await? == Kept::Kept
-        {
-            return Ok(lease);
+        if let Some(lease) = self.claimed.lease {
+            if self.renew().await? == Kept::Kept {
+                return Ok(lease);
+            }
+            self.claimed.called_dead.truncate(REMEMBERED - 1);
+            self.claimed.called_dead.insert(0, lease);
+            self.claimed.lease = None;
         }
         self.grant().await
     }
@@ -89,6 +115,20 @@ impl EtcdLease {
             }
             // Somebody else's, and not ours to revoke.
             self.claimed.lease = None;
+        }
+    }
+
+    /// Opens another stream of renewals, whose opening is a renewal too.
+    async fn reopen(&mut self, lease: i64, by: Instant) -> Result<Kept> {
+        let open = |mut link: Link| async move { link.lease.keep_alive(lease).await };
+        let left = by.saturating_duration_since(Instant::now());
+        match self.members.ask_within(left, "renewal", Repeat::Safe, open).await {
+            Ok((member, (keeper, answers))) => {
+                self.renewals = Some(Renewals { keeper, answers, member });
+                Ok(Kept::Kept)
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Kept::Lost),
+            Err(error) => Err(error),
         }
     }
 
@@ -167,48 +207,61 @@ impl Lease for EtcdLease {
             // Another owner's claim may come between two tries, and would be overwritten.
             Claim::Take => (Repeat::Unsent, Txn::new().and_then([set])),
             Claim::Again => {
-                (Repeat::Safe, self.if_any(vec![self.is_absent(), self.is_bound_to(lease)], &set))
+                let ours =
+                    self.claimed.called_dead.iter().chain([&lease]).map(|lease| self.is_bound_to(*lease));
+                (Repeat::Safe, self.if_any([self.is_absent()].into_iter().chain(ours).collect(), &set))
             }
         };
         let done = run(&self.members, "claim of the key", repeat, txn).await?;
         if !self.note(&done) {
             return Ok(None);
         }
+        self.claimed.called_dead.clear();
         Ok(Some(Terms { ttl: Some(self.granted) }))
     }
 
     async fn renew(&mut self) -> Result<Kept> {
         let Some(lease) = self.claimed.lease else { return Ok(Kept::Lost) };
         let period = (self.granted / 3).min(self.members.timeout()).max(LEAST_RENEWAL);
-        let by = tokio::time::Instant::now() + period.mul_f64(RENEW_SHARE);
+        let started = Instant::now();
+        let (doubtful, by) = (started + period / 2, started + period.mul_f64(RENEW_SHARE));
         // Put back only when it has answered: an answer that was not waited for would be taken for the next.
-        if let Some(mut renewals) = self.renewals.take() {
-            let half = period.mul_f64(RENEW_SHARE / 2.0);
-            let renewed = timeout(half, async {
-                renewals.keeper.keep_alive().await?;
-                renewals.answers.message().await
-            });
-            match renewed.await {
-                Ok(Ok(Some(answer))) if answer.ttl() <= 0 => return Ok(Kept::Lost),
-                Ok(Ok(Some(_))) => {
-                    self.renewals = Some(renewals);
-                    return Ok(Kept::Kept);
-                }
-                _ => {
-                    debug!(key = %self.key, "the stream of renewals broke; opening another");
-                    self.members.bad(renewals.member);
+        let Some(mut held) = self.renewals.take() else { return self.reopen(lease, by).await };
+        let member = held.member;
+        let outcome = {
+            let mut answer = pin!(held.answer());
+            match timeout_at(doubtful, &mut answer).await {
+                Ok(answered) => answered,
+                Err(_) => {
+                    // It may be slow, and it may be dead: from here on another member is asked beside it.
+                    self.members.bad(member);
+                    let late = async { timeout_at(by, &mut answer).await.unwrap_or(Answer::None) };
+                    let mut late = pin!(late);
+                    tokio::select! {
+                        biased;
+                        answered = &mut late => answered,
+                        reopened = self.reopen(lease, by) => match reopened {
+                            Ok(kept) => return Ok(kept),
+                            Err(error) => match late.await {
+                                Answer::None => return Err(error),
+                                answered => answered,
+                            },
+                        },
+                    }
                 }
             }
-        }
-        let open = |mut link: Link| async move { link.lease.keep_alive(lease).await };
-        let left = by.saturating_duration_since(tokio::time::Instant::now());
-        match self.members.ask_within(left, "renewal", Repeat::Safe, open).await {
-            Ok((member, (keeper, answers))) => {
-                self.renewals = Some(Renewals { keeper, answers, member });
+        };
+        match outcome {
+            Answer::Alive => {
+                self.renewals = Some(held);
                 Ok(Kept::Kept)
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Kept::Lost),
-            Err(error) => Err(error),
+            Answer::Dead => Ok(Kept::Lost),
+            Answer::None => {
+                debug!(key = %self.key, "the stream of renewals broke; opening another");
+                self.members.bad(member);
+                self.reopen(lease, by).await
+            }
         }
     }
 
@@ -250,20 +303,22 @@ impl Lease for EtcdLease {
     async fn release(&mut self) -> Result<()> {
         self.own.close();
         self.renewals = None;
-        let Some(lease) = self.claimed.lease else { return Ok(()) };
-        let revoke = |mut link: Link| async move { link.lease.revoke(lease).await };
-        match self.members.ask("revocation of a lease", Repeat::Safe, revoke).await {
-            // Expired, or revoked by a call that was broken off.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            // A lease can hold a key that we may not touch; what is left of it expires.
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                let delete = self.if_any(vec![self.is_bound_to(lease)], &self.set(None, lease));
-                run(&self.members, "removal of the key", Repeat::Safe, delete).await?;
+        for lease in self.claimed.lease.into_iter().chain(self.claimed.called_dead.clone()) {
+            let revoke = |mut link: Link| async move { link.lease.revoke(lease).await };
+            match self.members.ask("revocation of a lease", Repeat::Safe, revoke).await {
+                // Expired, or revoked by a call that was broken off.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                // A lease can hold a key that we may not touch; what is left of it expires.
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                    let delete = self.if_any(vec![self.is_bound_to(lease)], &self.set(None, lease));
+                    run(&self.members, "removal of the key", Repeat::Safe, delete).await?;
+                }
+                Err(error) => return Err(error),
+                Ok(_) => {}
             }
-            Err(error) => return Err(error),
-            Ok(_) => {}
         }
         self.claimed.lease = None;
+        self.claimed.called_dead.clear();
         Ok(())
     }
 }

@@ -29,8 +29,8 @@ const PING: (Duration, Duration) = (Duration::from_secs(6), Duration::from_secs(
 const SHUNNED: Duration = Duration::from_secs(5);
 /// A request that was given up after this long says that its member hangs.
 const SUSPICIOUS: Duration = Duration::from_secs(1);
-/// The least that a change is given before its outcome is unknown: it is not sent again then.
-const LEAST_FOR_CHANGE: Duration = Duration::from_secs(2);
+/// The least that a member is given, if there is so much time: it may be slow and not dead.
+const LEAST_SHARE: Duration = Duration::from_millis(2500);
 /// The largest page of a list.
 pub(crate) const MAX_PAGE: usize = 16 * 1024 * 1024;
 /// The largest message of a watch: up to a thousand revisions come in one when it catches up.
@@ -130,10 +130,7 @@ impl Members {
                 break;
             }
             let fair = left / u32::try_from(order.len() + 1).unwrap_or(1);
-            let share = match repeat {
-                Repeat::Safe => fair,
-                Repeat::Unsent => fair.max(LEAST_FOR_CHANGE).min(left),
-            };
+            let share = fair.max(LEAST_SHARE).min(left);
             let attempt = Attempt { members: self, index, since: Instant::now(), over: false };
             let done = timeout(share, async { op(self.link(index).await?).await }).await;
             attempt.over();
@@ -306,7 +303,7 @@ mod tests {
             }
         });
         assert_eq!(answer.await.unwrap(), (1, 7));
-        assert_eq!(started.elapsed(), Duration::from_secs(2));
+        assert_eq!(started.elapsed(), LEAST_SHARE);
         assert_eq!(members.order(), [1, 2, 0]);
     }
 

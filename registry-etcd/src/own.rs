@@ -23,8 +23,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Which lease is ours, and whether the key is to be there.
 #[derive(Debug, Default)]
 pub(crate) struct Claimed {
-    /// Our lease, or one whose grant was broken off. The key is ours exactly if it is bound to this.
+    /// Our lease, or one whose grant was broken off. The key is in order if it is bound to this.
     pub(crate) lease: Option<i64>,
+    /// Leases that etcd called dead. Some versions do so in error, and the key is then still bound to one: to be
+    /// claimed again, and nobody else's.
+    pub(crate) called_dead: Vec<i64>,
     /// Whether we have taken the key away ourselves, and keep the lease.
     pub(crate) withdrawn: bool,
 }
@@ -36,6 +39,7 @@ impl Claimed {
             None if self.withdrawn => Kept::Kept,
             None => Kept::Lost,
             Some(lease) if Some(lease) == self.lease => Kept::Kept,
+            Some(lease) if self.called_dead.contains(&lease) => Kept::Lost,
             Some(_) => Kept::Superseded,
         }
     }
@@ -195,9 +199,10 @@ mod tests {
 
     #[test]
     fn judges_by_the_lease() {
-        let claimed = Claimed { lease: Some(7), withdrawn: false };
+        let claimed = Claimed { lease: Some(7), called_dead: vec![5], withdrawn: false };
         assert_eq!(claimed.judge(None), Kept::Lost);
         assert_eq!(claimed.judge(Some(7)), Kept::Kept);
+        assert_eq!(claimed.judge(Some(5)), Kept::Lost);
         assert_eq!(claimed.judge(Some(8)), Kept::Superseded);
         // Put by hand, without any lease.
         assert_eq!(claimed.judge(Some(0)), Kept::Superseded);

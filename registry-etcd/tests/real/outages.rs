@@ -65,7 +65,8 @@ async fn paused_for_longer_than_the_ttl() {
         until_status(registration, 6, Status::is_registered).await;
     }
     until_so(6, "all are registered again", || etcd.all().len() == 4).await;
-    history.never("less than four", |snapshot| snapshot.len() != 4);
+    // What expires one by one goes, until more than half would be gone.
+    history.never("less than two", |snapshot| snapshot.len() < 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,7 +233,14 @@ async fn members_of_three_fail_one_by_one() {
     for registration in &mut registrations {
         until_status(registration, 5, Status::is_registered).await;
     }
-    history.never("less than three", |snapshot| ids(snapshot).len() < 3);
+    until(&mut watch, 5, fresh(3)).await;
+    if members[0].ctl(&["version"]).contains("etcdctl version: 3.4.") {
+        // A leader that wakes from a pause revokes leases that its successor has renewed: etcd's issue 15247, mended
+        // later. What it takes away is registered again.
+        history.never("empty", Snapshot::is_empty);
+    } else {
+        history.never("less than three", |snapshot| ids(snapshot).len() < 3);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -255,4 +263,26 @@ async fn a_full_disk_keeps_what_is_registered() {
     assert_eq!(ids(&watch.snapshot()), ["127.0.0.1:1"]);
     registration.deregister().await.unwrap();
     assert!(etcd.ctl(&["get", "--prefix", "services/"]).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs CALLSIGN_ETCD_BIN"]
+async fn a_slow_link_is_no_loss() {
+    let etcd = Etcd::start().await;
+    let link = Link::to(etcd.port).await;
+    let registry = open(&link.url("?ttl=10s"));
+    let mut registration = registry.register(instance(1)).await.unwrap();
+    let mut watch = registry.watch(&book());
+    until(&mut watch, 5, fresh(1)).await;
+    let leases = etcd.leases();
+    // Two seconds there and back, less than a third of the TTL.
+    link.set(State::Slow(etcd.port));
+    until_status(&mut registration, 20, Status::is_registered).await;
+    let history = History::of(&watch);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(etcd.leases(), leases);
+    until_status(&mut registration, 1, Status::is_registered).await;
+    etcd.ctl(&["put", "services/book/other", "127.0.0.1:2"]);
+    until(&mut watch, 10, fresh(2)).await;
+    history.never("empty", Snapshot::is_empty);
 }

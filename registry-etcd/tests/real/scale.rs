@@ -93,3 +93,59 @@ async fn register_to_visible_beside_a_raw_watch() {
     measured("put to wake-up, ms, p50", (at(&ours, 50), at(&theirs, 50)));
     measured("put to wake-up, ms, p90", (at(&ours, 90), at(&theirs, 90)));
 }
+
+fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs CALLSIGN_ETCD_BIN"]
+async fn cycles_leave_nothing_behind() {
+    let etcd = Etcd::start().await;
+    let metrics = tokio::runtime::Handle::current().metrics();
+    let registry = open(&etcd.url("/services?drain=0s"));
+    let cycle = async |registry: &callsign_core::Registry| {
+        let mut watch = registry.watch(&book());
+        let registration = registry.register(instance(1)).await.unwrap();
+        until(&mut watch, 5, fresh(1)).await;
+        registration.deregister().await.unwrap();
+    };
+    cycle(&registry).await;
+    let (tasks, files) = (metrics.num_alive_tasks(), open_files());
+    for _ in 0..200 {
+        cycle(&registry).await;
+    }
+    crate::until_so(5, "no task stays", || metrics.num_alive_tasks() <= tasks).await;
+    // The tests beside this one open some too; 200 cycles would show.
+    assert!(open_files() < files + 100, "{} from {files}", open_files());
+    for _ in 0..50 {
+        let registry = open(&etcd.url("/services?drain=0s"));
+        cycle(&registry).await;
+        registry.close(Duration::from_secs(5)).await.unwrap();
+    }
+    drop(registry);
+    crate::until_so(5, "no connection stays", || metrics.num_alive_tasks() == 0).await;
+    assert!(etcd.leases().is_empty() && etcd.all().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs CALLSIGN_ETCD_BIN"]
+async fn a_thousand_return_from_a_wipe() {
+    let mut etcd = Etcd::start().await;
+    let registry = open(&etcd.url("/services?drain=0s"));
+    let held: Vec<_> = (1..=1000).map(|port| registry.keep_registered(instance(port))).collect();
+    let count = |etcd: &Etcd| etcd.ctl(&["get", "--prefix", "services/", "--keys-only"]).lines().count() / 2;
+    let took = crate::until_so(30, "all are registered", || count(&etcd) == 1000).await;
+    measured("1,000 registered through one registry", took);
+    let mut watch = registry.watch(&book());
+    until(&mut watch, 5, fresh(1000)).await;
+    let history = crate::History::of(&watch);
+    etcd.wipe().await;
+    let took = crate::until_so(20, "all are back", || count(&etcd) == 1000).await;
+    measured("1,000 back after a wipe", took);
+    until(&mut watch, 10, fresh(1000)).await;
+    history.never("less than all", |snapshot| snapshot.len() < 1000);
+    drop(held);
+    registry.close(Duration::from_secs(20)).await.unwrap();
+    assert!(etcd.all().is_empty() && etcd.leases().is_empty());
+}
