@@ -2,6 +2,7 @@
 //! by their numbers.
 
 #![cfg(feature = "grpc")]
+#![allow(clippy::expect_used, reason = "clippy sees no test in a helper of tests")]
 
 mod support;
 
@@ -201,6 +202,49 @@ async fn goaway_fails_no_call() {
     }
     let failed = load.end().await;
     assert!(failed.is_empty(), "{} failed: {failed:?}", failed.len());
+}
+
+/// Rust peers 3, with a stream open: the connection is left at GOAWAY, not at its end, and the stream goes on.
+#[tokio::test]
+async fn goaway_is_left_with_a_stream_open() {
+    let mut server = Server::start().await;
+    let (script, _registry, watch) = Script::open();
+    let channel = Channel::new(watch);
+    script.lists([server.port]);
+    ready(&channel, 1).await;
+    let mut stream = HealthClient::new(channel.clone()).watch(ask("open:2")).await.unwrap().into_inner();
+    assert!(stream.message().await.unwrap().is_some());
+    server.ask_to_stop();
+    ready(&channel, 0).await;
+    let other = Server::start().await;
+    script.lists([server.port, other.port]);
+    ready(&channel, 1).await;
+    assert_eq!(answered_by(&call(&channel, "").await.unwrap()), other.port);
+    assert!(stream.message().await.unwrap().is_some(), "the stream goes on");
+    assert_eq!(server.acts.running.load(Ordering::SeqCst), 1);
+}
+
+/// Rust peers 3, the race: a call that crosses with GOAWAY was looked at by nobody, and goes to another
+/// instance; with none there, the error says that it is safe to repeat.
+#[tokio::test]
+async fn a_call_that_crosses_with_goaway_goes_elsewhere() {
+    let (dismissive, server) = (Greeter::dismissive().await, Server::start().await);
+    let (script, _registry, watch) = Script::open();
+    let channel = quick(Channel::builder(watch));
+    script.lists([dismissive.port, server.port]);
+    ready(&channel, 2).await;
+    let dismissed = || dismissive.dismissed.load(Ordering::SeqCst);
+    while dismissed() < 5 {
+        assert_eq!(answered_by(&call(&channel, "").await.unwrap()), server.port);
+    }
+    script.lists([dismissive.port]);
+    channel
+        .endpoints()
+        .wait_for(|set| set.slots().iter().all(|slot| slot.instance().address().port() == dismissive.port))
+        .await;
+    let status = call(&channel, "").await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert!(callsign_lb::is_never_sent(&status), "{status:?}");
 }
 
 /// Rust peers 8; interop: an idle channel applies updates. What leaves is closed without any traffic, although

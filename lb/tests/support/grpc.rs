@@ -139,9 +139,14 @@ impl Server {
         }
     }
 
-    /// Ends it as a server does that was asked to: it says GOAWAY, and finishes what it has.
-    pub(crate) async fn stop(&mut self) {
+    /// Asks it to end: it says GOAWAY, and finishes what it has.
+    pub(crate) fn ask_to_stop(&mut self) {
         self.stop.take().unwrap().send(()).unwrap();
+    }
+
+    /// Ends it as a server does that was asked to.
+    pub(crate) async fn stop(&mut self) {
+        self.ask_to_stop();
         within(Duration::from_secs(10), "stopped", self.stopped.take().unwrap()).await.unwrap();
         self.kill();
     }
@@ -180,38 +185,75 @@ pub(crate) fn answered_by<T>(response: &Response<T>) -> u16 {
     response.extensions().get::<Arc<Instance>>().expect("the instance that answered").address().port()
 }
 
-/// The least of a server: it greets each connection with SETTINGS, reads, and tells when one has ended.
+/// The least of a server: it greets each connection with SETTINGS, reads, and tells when one has ended. A
+/// dismissive one answers the first call on each connection with GOAWAY, and says that it looked at none.
 pub(crate) struct Greeter {
     pub(crate) port: u16,
     pub(crate) open: Arc<AtomicU64>,
     pub(crate) accepted: Arc<AtomicU64>,
+    /// How many calls were dismissed.
+    pub(crate) dismissed: Arc<AtomicU64>,
     tasks: tokio::task::JoinSet<()>,
 }
 
+/// No payload, for connection 0: the length, the type, the flags, the stream.
+const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+/// Last stream looked at: 0. No error.
+const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const PREFACE: usize = 24;
+const HEADERS: u8 = 1;
+
 impl Greeter {
     pub(crate) async fn start() -> Self {
+        Self::serve(false).await
+    }
+
+    pub(crate) async fn dismissive() -> Self {
+        Self::serve(true).await
+    }
+
+    async fn serve(dismissive: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (open, accepted) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
-        let (count, all) = (Arc::clone(&open), Arc::clone(&accepted));
+        let counts: [Arc<AtomicU64>; 3] = Default::default();
+        let [open, accepted, dismissed] = counts.clone();
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((mut socket, _)) = listener.accept().await {
-                let running = Running::new(&count);
-                all.fetch_add(1, Ordering::SeqCst);
+                let running = Running::new(&counts[0]);
+                counts[1].fetch_add(1, Ordering::SeqCst);
+                let dismissed = Arc::clone(&counts[2]);
                 connections.spawn(async move {
                     let _running = running;
-                    socket.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+                    socket.write_all(&SETTINGS).await.unwrap();
+                    if dismissive && called(&mut socket).await.is_ok() {
+                        dismissed.fetch_add(1, Ordering::SeqCst);
+                        let _ = socket.write_all(&GOAWAY).await;
+                    }
                     let mut bytes = [0; 1024];
                     while socket.read(&mut bytes).await.is_ok_and(|read| read > 0) {}
                 });
             }
         });
-        Self { port, open, accepted, tasks }
+        Self { port, open, accepted, dismissed, tasks }
     }
 
     pub(crate) fn open(&self) -> u64 {
         self.open.load(Ordering::SeqCst)
+    }
+}
+
+/// Reads up to the HEADERS of a call.
+async fn called(socket: &mut tokio::net::TcpStream) -> std::io::Result<()> {
+    socket.read_exact(&mut [0; PREFACE]).await?;
+    loop {
+        let mut header = [0; 9];
+        socket.read_exact(&mut header).await?;
+        let [a, b, c, kind, ..] = header;
+        socket.read_exact(&mut vec![0; usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c)]).await?;
+        if kind == HEADERS {
+            return Ok(());
+        }
     }
 }
