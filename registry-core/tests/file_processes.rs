@@ -367,7 +367,7 @@ async fn two_hundred_start_and_stop_at_once() {
     timeout(DEADLINE, swept).await.unwrap_or_else(|_| panic!("left behind: {:?}", dir.files()));
 }
 
-/// Bound: loaded within 3 s. Twenty processes own them, as each entry takes its owner a descriptor.
+/// Bounds: loaded within 3 s, and into 64 MB. Twenty processes own them, as each entry takes its owner a descriptor.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_load_and_one_change_is_one_change() {
     let dir = TempDir::new();
@@ -392,6 +392,14 @@ async fn ten_thousand_load_and_one_change_is_one_change() {
 
     let mut watch = registry.watch(&book());
     until(&mut watch, "loaded", |snapshot| snapshot.len() == usize::from(count)).await;
+    #[cfg(target_os = "linux")]
+    {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let rss =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")).unwrap();
+        println!("memory of a process with 10,000: {rss} kB");
+        assert!(rss.parse::<u32>().unwrap() <= 64 * 1024, "{rss}");
+    }
     let one = Instance::new("book", "127.0.0.1:1").unwrap();
     let mut times = Vec::new();
     for _ in 0..10 {

@@ -20,8 +20,8 @@
 //! within two seconds.
 //!
 //! Network file systems are not supported: their locks may outlive the owner, and they do not notify. Whoever
-//! may write the directory may register and remove anything in it. Only Linux has been tested; macOS and Windows
-//! are written for by the books.
+//! may write the directory may register and remove anything in it. It compiles for macOS and Windows, and has been
+//! run on Linux only.
 
 mod errors;
 mod follow;

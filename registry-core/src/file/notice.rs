@@ -30,6 +30,21 @@ impl Heard {
     pub(super) fn is_empty(&self) -> bool {
         self.touched.is_empty() && self.closed.is_empty() && !self.anything
     }
+
+    pub(super) fn add(&mut self, mut more: Self) {
+        self.touched.append(&mut more.touched);
+        self.closed.append(&mut more.closed);
+        self.anything |= more.anything;
+    }
+
+    /// Takes at most `count` entries of each sort out.
+    pub(super) fn take_some(&mut self, count: usize) -> Self {
+        let some = |from: &mut BTreeSet<String>| {
+            let rest = from.iter().nth(count).cloned().map(|next| from.split_off(&next));
+            std::mem::replace(from, rest.unwrap_or_default())
+        };
+        Self { touched: some(&mut self.touched), closed: some(&mut self.closed), anything: false }
+    }
 }
 
 /// Filled by the watcher's thread, emptied by the source.
@@ -233,6 +248,18 @@ mod tests {
         let made = EventKind::Create(CreateKind::Folder);
         assert!(heard(made, "/tmp/r", Some("r")).anything);
         assert!(heard(made, "/tmp/other.json", Some("r")).is_empty());
+    }
+
+    #[test]
+    fn is_taken_out_in_parts() {
+        let entries = |range: std::ops::Range<u32>| range.map(|n| n.to_string()).collect::<BTreeSet<_>>();
+        let mut all = Heard { touched: entries(10..17), closed: entries(10..12), anything: false };
+        let parts = [all.take_some(3), all.take_some(3), all.take_some(3)];
+        assert!(all.is_empty());
+        assert_eq!(parts.each_ref().map(|part| part.touched.len()), [3, 3, 1]);
+        assert_eq!(parts.each_ref().map(|part| part.closed.len()), [2, 0, 0]);
+        parts.into_iter().for_each(|part| all.add(part));
+        assert_eq!((all.touched, all.closed), (entries(10..17), entries(10..12)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! [`FileSource`]: follows one service's directory. What is heard of is looked at at once, and everything is
 //! looked at every now and then, in case that something was not heard.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,8 @@ const SAFETY: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(500);
 /// The least time between two looks at everything that hints call for.
 const CALM: Duration = Duration::from_millis(10);
+/// How many entries are looked at before that is told: when many owners die, the first are not to wait for the last.
+const AT_ONCE: usize = 500;
 /// When an owner is probed again whose lock was closed and could not be had yet.
 const AGAIN: [Duration; 3] =
     [Duration::from_millis(5), Duration::from_millis(50), Duration::from_millis(500)];
@@ -59,7 +61,10 @@ pub(super) struct FileSource {
     refresh_at: Instant,
     /// Before this, no hint makes us look at everything.
     calm_until: Instant,
-    again: VecDeque<(Instant, String, usize)>,
+    /// What is to be looked at again, in the order of its time; and how often that was done.
+    again: BTreeMap<(Instant, String), usize>,
+    /// What was heard and not looked at yet.
+    heard: Heard,
 }
 
 /// The follower, here or at work. The work goes on when `next` is dropped, and the next call takes it up.
@@ -87,33 +92,34 @@ impl FileSource {
             skipped: 0,
             refresh_at: now,
             calm_until: now,
-            again: VecDeque::new(),
+            again: BTreeMap::new(),
+            heard: Heard::default(),
         }
     }
 
-    /// Waits until there is something to look at. Cancel-safe: what it takes out of the inbox it returns at once.
+    /// Waits until there is something to look at. Cancel-safe: what it takes out it returns at once.
     async fn wait(&mut self) -> Look {
         loop {
-            let mut heard = self.inbox.take();
+            self.heard.add(self.inbox.take());
             let now = Instant::now();
-            if std::mem::take(&mut heard.anything) {
+            if std::mem::take(&mut self.heard.anything) {
                 self.refresh_at = self.refresh_at.min(self.calm_until.max(now));
             }
             if self.refresh_at <= now {
                 // It covers what was heard of, but not those whose lock was closed a moment ago.
-                self.probe_again(heard.closed.iter().cloned(), 0);
+                let heard = std::mem::take(&mut self.heard);
+                self.look_again(heard.closed.iter().cloned(), 0);
                 return Look::Refresh(heard);
             }
-            while self.again.front().is_some_and(|(at, ..)| *at <= now) {
-                if let Some((_, stem, tries)) = self.again.pop_front() {
-                    self.probe_again([stem.clone()], tries + 1);
-                    heard.touched.insert(stem);
-                }
+            while let Some(due) = self.again.first_entry().filter(|due| due.key().0 <= now) {
+                let ((_, stem), tries) = due.remove_entry();
+                self.look_again([stem.clone()], tries + 1);
+                self.heard.touched.insert(stem);
             }
-            if !heard.is_empty() {
-                return Look::At(heard);
+            if !self.heard.is_empty() {
+                return Look::At(self.heard.take_some(AT_ONCE));
             }
-            let at = self.again.front().map_or(self.refresh_at, |(at, ..)| self.refresh_at.min(*at));
+            let at = self.again.keys().next().map_or(self.refresh_at, |(at, _)| self.refresh_at.min(*at));
             tokio::select! {
                 () = self.inbox.news() => {}
                 () = sleep_until(at) => {}
@@ -121,12 +127,10 @@ impl FileSource {
         }
     }
 
-    fn probe_again(&mut self, stems: impl IntoIterator<Item = String>, tries: usize) {
-        let Some(after) = AGAIN.get(tries) else { return };
-        let at = Instant::now() + *after;
-        for stem in stems {
-            let before = self.again.partition_point(|(other, ..)| *other <= at);
-            self.again.insert(before, (at, stem, tries));
+    fn look_again(&mut self, stems: impl IntoIterator<Item = String>, tries: usize) {
+        if let Some(after) = AGAIN.get(tries) {
+            let at = Instant::now() + *after;
+            self.again.extend(stems.into_iter().map(|stem| ((at, stem), tries)));
         }
     }
 
@@ -170,7 +174,7 @@ impl FileSource {
                 update
             }
             Ok(Seen::Some(update, alive)) => {
-                self.probe_again(alive, 0);
+                self.look_again(alive, 0);
                 update
             }
             Err(error) => return Some(Err(error)),
