@@ -23,6 +23,7 @@ mod config;
 mod error;
 mod index;
 mod lease;
+mod list;
 mod members;
 mod own;
 mod registry;

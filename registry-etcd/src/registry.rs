@@ -12,8 +12,9 @@ use tokio::runtime::Handle;
 
 use crate::index::Index;
 use crate::lease::EtcdLease;
+use crate::list::{after, end_of};
 use crate::members::{Link, Members, Repeat};
-use crate::source::{EtcdSource, after, end_of};
+use crate::source::EtcdSource;
 use crate::wire::{Format, Keys, service_of};
 
 /// Keys a page when only names are asked for.

@@ -11,18 +11,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use callsign_core::{Error, ErrorKind, Instance, InstanceId, Removal, Result, Source, Update};
-use etcd_client::{GetOptions, GetResponse, KeyValue, WatchOptions, WatchResponse, WatchStream};
+use etcd_client::{KeyValue, WatchOptions, WatchResponse, WatchStream};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
 use crate::error;
-use crate::index::{Index, Listing, Seen};
-use crate::members::{MAX_PAGE, Members, Repeat};
+use crate::index::{Index, Seen};
+use crate::list::list;
+use crate::members::{Link, Members, Repeat};
 
-/// Entries a page. Adapted where entries are so large that a page would not be taken in.
-const PAGE: i64 = 1000;
-/// How often a list starts over because compaction took its revision away.
-const LISTS: usize = 3;
 /// The list that verifies a resumed watch comes within this, at random: every client resumes at once.
 const VERIFY: Duration = Duration::from_secs(8);
 /// The most that resuming may take before the registry counts as unreadable.
@@ -82,80 +79,17 @@ impl EtcdSource {
     }
 
     async fn list(&mut self) -> Result<Vec<Instance>> {
-        for _ in 0..LISTS {
-            let Some((revision, listing)) = self.list_once().await? else { continue };
-            let (instances, index) = listing.finish();
-            self.index = index;
-            if revision < self.seen {
-                warn!(
-                    service = %self.index.service(), revision, before = self.seen,
-                    "etcd's revision went back: it was wiped or restored"
-                );
-            }
-            (self.positions, self.seen, self.verify_at) = ([revision; 2], revision, None);
-            return Ok(instances);
+        let (revision, listing) = list(&self.members, &self.index).await?;
+        let (instances, index) = listing.finish();
+        self.index = index;
+        if revision < self.seen {
+            warn!(
+                service = %self.index.service(), revision, before = self.seen,
+                "etcd's revision went back: it was wiped or restored"
+            );
         }
-        let what = self.what("list");
-        Err(Error::new(
-            ErrorKind::Unavailable,
-            format!("etcd's compaction overtook the {what} {LISTS} times"),
-        ))
-    }
-
-    /// Both prefixes at one revision; `None` if that revision was lost midway.
-    async fn list_once(&self) -> Result<Option<(i64, Listing)>> {
-        let (mut listing, mut revision, mut limit) = (Listing::new(&self.index), 0, PAGE);
-        for prefix in self.index.prefixes() {
-            let (mut from, end) = (prefix.clone().into_bytes(), end_of(prefix));
-            loop {
-                let options = || GetOptions::new().with_range(end.clone()).with_revision(revision);
-                let page = match self.page(&from, options().with_limit(limit)).await? {
-                    Page::Read(page) => page,
-                    Page::Lost => return Ok(None),
-                    Page::TooLarge if limit > 1 => {
-                        limit = (limit / 4).max(1);
-                        continue;
-                    }
-                    Page::TooLarge => {
-                        let one = options().with_limit(1).with_keys_only();
-                        let Page::Read(one) = self.page(&from, one).await? else { return Ok(None) };
-                        let Some(key) = one.kvs().first().map(KeyValue::key) else { break };
-                        listing.skip(key, &format!("the value has more than {MAX_PAGE} bytes"));
-                        from = after(key);
-                        continue;
-                    }
-                };
-                let at = page.header().map_or(0, etcd_client::ResponseHeader::revision);
-                if revision == 0 {
-                    revision = at;
-                } else if at < revision {
-                    return Ok(None);
-                }
-                for kv in page.kvs() {
-                    listing.add(kv.key(), kv.value(), kv.mod_revision());
-                }
-                match page.kvs().last() {
-                    Some(last) if page.more() => from = after(last.key()),
-                    _ => break,
-                }
-            }
-        }
-        Ok(Some((revision, listing)))
-    }
-
-    async fn page(&self, from: &[u8], options: GetOptions) -> Result<Page> {
-        let read = |mut link: crate::members::Link| {
-            let options = options.clone();
-            async move {
-                match link.kv.get(from, Some(options)).await {
-                    Ok(page) => Ok(Page::Read(Box::new(page))),
-                    Err(error) if error::lost_revision(&error) => Ok(Page::Lost),
-                    Err(error) if error::too_large(&error) => Ok(Page::TooLarge),
-                    Err(error) => Err(error),
-                }
-            }
-        };
-        Ok(self.members.ask(&self.what("list"), Repeat::Safe, read).await?.1)
+        (self.positions, self.seen, self.verify_at) = ([revision; 2], revision, None);
+        Ok(instances)
     }
 
     /// Opens the watch behind the positions.
@@ -166,7 +100,7 @@ impl EtcdSource {
             let from = self.positions[side] + 1;
             WatchOptions::new().with_watch_id(id_of_watch(side)).with_prefix().with_start_revision(from)
         };
-        let open = |mut link: crate::members::Link| {
+        let open = |mut link: Link| {
             let (first, second) = (options(0), options(1));
             async move {
                 let mut stream = link.watch.watch(prefixes[0].as_str(), Some(first)).await?;
@@ -319,13 +253,6 @@ impl Source for EtcdSource {
     }
 }
 
-enum Page {
-    Read(Box<GetResponse>),
-    /// The revision is compacted, or of a cluster that is no more.
-    Lost,
-    TooLarge,
-}
-
 /// Ids of ours tell the two watches of a stream apart; 0 would let etcd choose.
 fn id_of_watch(side: usize) -> i64 {
     if side == 0 { 1 } else { 2 }
@@ -338,18 +265,4 @@ fn side_of(watch: i64) -> Option<usize> {
 /// A removal carries no creation. (The client library's own accessor panics on kinds that it does not know.)
 fn change_of(index: &mut Index, kv: &KeyValue) -> Seen {
     if kv.create_revision() == 0 { index.delete(kv.key()) } else { index.put(kv.key(), kv.value()) }
-}
-
-/// The first key behind all that begin with `prefix`, which ends in a slash.
-pub(crate) fn end_of(prefix: &str) -> Vec<u8> {
-    let mut end = prefix.as_bytes().to_vec();
-    if let Some(last) = end.last_mut() {
-        *last += 1;
-    }
-    end
-}
-
-/// The first key behind `key`.
-pub(crate) fn after(key: &[u8]) -> Vec<u8> {
-    [key, &[0]].concat()
 }
