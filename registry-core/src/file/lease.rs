@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::blocking;
@@ -28,6 +29,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 pub(super) struct FileLease {
     // Shared with the blocking work under way: whoever of the two goes last withdraws the entry.
     held: Arc<Mutex<Held>>,
+    threads: Arc<Semaphore>,
     service: ServiceName,
     id: InstanceId,
     check_at: Instant,
@@ -65,9 +67,11 @@ struct Held {
 }
 
 impl FileLease {
-    pub(super) fn new(place: Place, instance: &Instance) -> Self {
+    /// `threads` bounds how many leases of a registry work at the same time.
+    pub(super) fn new(place: Place, instance: &Instance, threads: Arc<Semaphore>) -> Self {
         Self {
             held: Arc::new(Mutex::new(Held { place, lock: None, stamp: None })),
+            threads,
             service: instance.service().clone(),
             id: instance.id().clone(),
             check_at: Instant::now(),
@@ -78,9 +82,12 @@ impl FileLease {
         &self,
         work: impl FnOnce(&mut Held) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        // A thousand registrations at once are not to become a thousand threads.
+        let thread = Arc::clone(&self.threads).acquire_owned().await;
         let (held, call) = (Arc::clone(&self.held), Call::default());
         let wanted = Arc::clone(&call.0);
         let done = blocking(move || {
+            let _thread = thread;
             let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
             if wanted.load(Ordering::Acquire) {
                 return work(&mut held);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::sync::Semaphore;
 
 use super::blocking;
 use super::errors::io_error;
@@ -22,15 +23,19 @@ use crate::model::{Instance, InstanceId, ServiceName};
 use crate::report::{Outcome, Report};
 use crate::settings::Settings;
 
+/// How many leases of a registry work on their files at the same time.
+const THREADS: usize = 4;
+
 #[derive(Debug)]
 pub(super) struct Files {
     root: Arc<Path>,
     settings: Settings,
+    threads: Arc<Semaphore>,
 }
 
 impl Files {
     pub(super) fn new(root: PathBuf, settings: Settings) -> Self {
-        Self { root: root.into(), settings }
+        Self { root: root.into(), settings, threads: Arc::new(Semaphore::new(THREADS)) }
     }
 }
 
@@ -44,7 +49,8 @@ impl Protocol for Files {
     }
 
     fn lease(&self, instance: &Instance) -> FileLease {
-        FileLease::new(Place::new(&self.root, instance.service(), instance.id()), instance)
+        let place = Place::new(&self.root, instance.service(), instance.id());
+        FileLease::new(place, instance, Arc::clone(&self.threads))
     }
 
     fn settings(&self) -> &Settings {
