@@ -66,6 +66,14 @@ impl Store {
     fn lock(&self) -> MutexGuard<'_, HashMap<ServiceName, Service>> {
         self.services.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Forgets a service that nobody registers or follows any more, with the room for its changes.
+    fn tidy(&self, name: &ServiceName) {
+        let mut services = self.lock();
+        if services.get(name).is_some_and(|s| s.entries.is_empty() && s.changes.receiver_count() == 0) {
+            services.remove(name);
+        }
+    }
 }
 
 impl Service {
@@ -200,6 +208,13 @@ impl Source for MemorySource {
     }
 }
 
+impl Drop for MemorySource {
+    fn drop(&mut self) {
+        self.changes = None;
+        self.store.tidy(&self.service);
+    }
+}
+
 #[derive(Debug)]
 struct MemoryLease {
     store: Arc<Store>,
@@ -219,9 +234,9 @@ impl MemoryLease {
     }
 
     fn withdraw(&self) {
-        let mut services = self.store.lock();
-        let service = Service::of(&mut services, &self.service);
-        if self.kept(service) == Kept::Kept {
+        if let Some(service) = self.store.lock().get_mut(&self.service)
+            && self.kept(service) == Kept::Kept
+        {
             service.remove(&self.id);
         }
     }
@@ -297,5 +312,7 @@ impl Lease for MemoryLease {
 impl Drop for MemoryLease {
     fn drop(&mut self) {
         self.withdraw();
+        self.removals = None;
+        self.store.tidy(&self.service);
     }
 }
