@@ -1,27 +1,34 @@
 //! Registering and watching, over and over, uses no more tasks, sockets, files or memory. What is counted belongs to
 //! the process, so this is a binary of its own, whose tests run one at a time.
 
+#![allow(clippy::expect_used)]
+
+use std::sync::{Mutex, PoisonError};
+
 use callsign_testkit::conformance::resources::cycles;
-use callsign_testkit::fixture::UrlFixture;
-use tokio::sync::Mutex;
+use callsign_testkit::fixture::{Fixture, UrlFixture};
 
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-#[tokio::test]
-async fn memory() {
-    let _alone = ONE_AT_A_TIME.lock().await;
-    cycles(&UrlFixture::memory(callsign::open)).await;
+/// Not `#[tokio::test]`: the runtimes of tests that wait for their turn would be counted too.
+fn alone<F: Fixture>(fixture: impl AsyncFnOnce() -> F) {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("no runtime").block_on(async { cycles(&fixture().await).await });
 }
 
-#[tokio::test]
-async fn file() {
-    let _alone = ONE_AT_A_TIME.lock().await;
-    cycles(&callsign_testkit::file::FileFixture::new(callsign::open)).await;
+#[test]
+fn memory() {
+    alone(async || UrlFixture::memory(callsign::open));
+}
+
+#[test]
+fn file() {
+    alone(async || callsign_testkit::file::FileFixture::new(callsign::open));
 }
 
 #[cfg(feature = "etcd")]
-#[tokio::test]
-async fn etcd() {
-    let _alone = ONE_AT_A_TIME.lock().await;
-    cycles(&callsign_testkit::etcd::EtcdFixture::start(callsign::open).await).await;
+#[test]
+fn etcd() {
+    alone(async || callsign_testkit::etcd::EtcdFixture::start(callsign::open).await);
 }

@@ -3,8 +3,12 @@
 //! What is counted belongs to the whole process, so that this runs in a test binary of its own, one at a time.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
+use callsign_core::Registry;
 use tokio::time::timeout;
 
 use super::watch::{SOON, tasks};
@@ -37,29 +41,23 @@ pub fn rss() -> usize {
     kilobytes.expect("no VmRSS in /proc/self/status") * 1024
 }
 
-/// 1,000 cycles of register, watch, see, leave; every tenth with a registry that is opened and closed for it.
+/// Each cycle waits for the publish interval, so that several run at a time.
+const AT_A_TIME: u16 = 12;
+const CYCLES: u16 = 100;
+/// By then pools, caches and the allocator have what they need.
+const WARM: u16 = 20;
+
+/// 1,200 cycles of register, watch, see, leave; every tenth with a registry that is opened and closed for it.
 pub async fn cycles(fixture: &impl Fixture) {
     let tuning = Tuning { drain: Some(Duration::ZERO), ..tuning(fixture) };
-    let warm = |n: u16| n < 200;
     let before = (tasks(), open_files());
     let registry = ok(fixture.open(&tuning), "open");
     let mut sizes = Vec::new();
-    for n in 0..1200u16 {
-        let own = n.is_multiple_of(10).then(|| ok(fixture.open(&tuning), "open"));
-        let (servers, service) = (own.as_ref().unwrap_or(&registry), service());
-        let mut watch = servers.watch(&service);
-        let registration =
-            ok(timeout(SOON, servers.register(instance(&service, n))).await.expect("hangs"), n);
-        until(&mut watch, SOON, "seen", |s| s.len() == 1).await;
-        match n % 3 {
-            0 => ok(registration.deregister().await, n),
-            1 => ok(registration.deregister_within(Duration::from_secs(1)).await, n),
-            _ => drop(registration),
-        }
-        if let Some(own) = own {
-            ok(own.close(Duration::from_secs(5)).await, n);
-        }
-        if !warm(n) && n % 100 == 0 {
+    for round in 0..CYCLES {
+        let mut at_a_time =
+            pin!(all((0..AT_A_TIME).map(|n| cycle(fixture, &tuning, &registry, round * AT_A_TIME + n))));
+        timeout(SOON, at_a_time.as_mut()).await.expect("a cycle hangs");
+        if round >= WARM && round % 5 == 0 {
             sizes.push(rss());
         }
     }
@@ -71,4 +69,30 @@ pub async fn cycles(fixture: &impl Fixture) {
     eventually(SOON, &format!("open files are {:?} again", before.1), flat).await;
     let growth = sizes.last().unwrap().saturating_sub(sizes[sizes.len() / 2]);
     assert!(growth <= RSS_SLACK, "memory grew by {growth} bytes in the second half: {sizes:?}");
+}
+
+async fn cycle(fixture: &impl Fixture, tuning: &Tuning, registry: &Registry, n: u16) {
+    let own = n.is_multiple_of(10).then(|| ok(fixture.open(tuning), "open"));
+    let (servers, service) = (own.as_ref().unwrap_or(registry), service());
+    let mut watch = servers.watch(&service);
+    let registration = ok(servers.register(instance(&service, n)).await, n);
+    until(&mut watch, SOON, "seen", |s| s.len() == 1).await;
+    match n % 3 {
+        0 => ok(registration.deregister().await, n),
+        1 => ok(registration.deregister_within(Duration::from_secs(1)).await, n),
+        _ => drop(registration),
+    }
+    if let Some(own) = own {
+        ok(own.close(Duration::from_secs(5)).await, n);
+    }
+}
+
+/// Polls all of them, on this task, until each is done.
+async fn all(futures: impl Iterator<Item = impl Future<Output = ()>>) {
+    let mut left: Vec<_> = futures.map(Box::pin).collect();
+    poll_fn(|context| {
+        left.retain_mut(|future| future.as_mut().poll(context).is_pending());
+        if left.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
