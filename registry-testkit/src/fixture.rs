@@ -51,6 +51,8 @@ pub struct Caps {
     pub detects_silence: Duration,
     /// The most time from the first answer of a server to everything being as it should.
     pub recovers: Duration,
+    /// How many sorts of malformed entries there are at least; 0 where an entry cannot be malformed.
+    pub malformed: usize,
     /// Whether a published instance tells that it drains.
     pub stores_state: bool,
     /// How many seeds the seeded cases run.
@@ -69,6 +71,7 @@ impl Default for Caps {
             detects_kill: Duration::from_secs(2),
             detects_silence: Duration::from_secs(15),
             recovers: Duration::from_secs(6),
+            malformed: 5,
             stores_state: true,
             seeds: 20,
         }
