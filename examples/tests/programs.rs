@@ -129,7 +129,10 @@ async fn the_demo_alternates_and_cleans_up() {
 #[cfg(unix)]
 #[tokio::test]
 async fn the_servers_of_a_demo_that_was_killed_leave() {
-    let mut demo = command(DEMO, &["--lang", "en", "--calls", "100"]).spawn().unwrap();
+    // What it cannot remove any more is removed with this.
+    let temp = tempfile::tempdir().unwrap();
+    let mut demo = command(DEMO, &["--lang", "en", "--calls", "100"]);
+    let mut demo = demo.env("TMPDIR", temp.path()).spawn().unwrap();
     let mut stdout = BufReader::new(demo.stdout.take().unwrap()).lines();
     let addresses = [line(&mut stdout, "listening on: ").await, line(&mut stdout, "listening on: ").await];
     demo.kill().await.unwrap();
