@@ -196,13 +196,14 @@ impl Source for EtcdSource {
         loop {
             let watched = match &mut self.cursor {
                 Cursor::Unlisted => {
-                    let instances = self.list().await?;
+                    // Apart: a future that holds a list under way is large, and this one is made for every change.
+                    let instances = Box::pin(self.list()).await?;
                     self.cursor = Cursor::Listed { resuming: false };
                     return Ok(Update::Full(instances));
                 }
                 Cursor::Listed { resuming } => {
                     let resuming = *resuming;
-                    self.cursor = match self.watch(resuming).await {
+                    self.cursor = match Box::pin(self.watch(resuming)).await {
                         Ok(watched) => Cursor::Watched(Box::new(watched)),
                         Err(error) => {
                             self.cursor = Cursor::Unlisted;
