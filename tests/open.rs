@@ -2,6 +2,8 @@
 
 use callsign::ErrorKind;
 
+// A helper of tests reports by panicking, as tests do.
+#[allow(clippy::unwrap_used)]
 fn refused(url: &str) -> (ErrorKind, String) {
     let error = callsign::open(url).unwrap_err();
     (error.kind(), error.chain())
@@ -63,7 +65,8 @@ fn outside_a_runtime_is_an_error_and_no_panic() {
 
 #[tokio::test]
 async fn memory_registries_of_one_name_are_one() {
-    let (one, two) = (callsign::open("memory:open-test").unwrap(), callsign::open("memory:open-test").unwrap());
+    let (one, two) =
+        (callsign::open("memory:open-test").unwrap(), callsign::open("memory:open-test").unwrap());
     let other = callsign::open("memory:open-test-other").unwrap();
     let registration = one.register(callsign::Instance::new("book", "[::1]:1").unwrap()).await.unwrap();
     let mut watch = two.watch(&registration.service());
