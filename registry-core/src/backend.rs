@@ -3,7 +3,15 @@
 //!
 //! A backend holds protocol knowledge only: how a set is read, how an entry is written. When to ask again, how
 //! long to wait, what to keep in an outage, when to register anew and how to leave are decided once for all
-//! backends, by the two drivers. A backend spawns no task.
+//! backends, by the two drivers. A backend spawns no task, and its only loops are those that wait for the next
+//! change inside one call: a registry that can only be asked is polled inside [`Source::next`] and
+//! [`Lease::lost`], with a `sleep` between.
+//!
+//! # Work that blocks
+//! A client library that blocks, and file I/O, go through `tokio::task::spawn_blocking`. Mind what that means for
+//! calls that are dropped half way: the blocking work goes on. It must see that it is no longer wanted before it
+//! writes, or a claim that was broken off would publish after the release. A counter that every call raises, and
+//! that the work compares under its lock, is enough.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -21,7 +29,10 @@ use crate::settings::Settings;
 /// # Contract
 /// - No method blocks; constructors do no I/O.
 /// - Every async method is bounded in time by itself, by [`Settings::request_timeout`] or less for each
-///   exchange with the server.
+///   exchange with the server. The drivers cut off what takes far longer, as a last resort.
+/// - Only what a watch would list counts for `services` and `remove`: not what has expired and was not swept.
+/// - A panic in a source ends its watch, which is marked stale with that reason; a panic in a lease ends its
+///   registration.
 #[async_trait]
 pub trait Protocol: Debug + Send + Sync + 'static {
     /// Reads one service.
@@ -51,9 +62,11 @@ pub trait Protocol: Debug + Send + Sync + 'static {
 /// What a [`Source`] read.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Update {
-    /// Everything that is registered; what is not in it is gone. Duplicate ids: the last one counts.
+    /// Everything that is registered; what is not in it has [expired](Removal::Expired). Duplicate ids: the last
+    /// one counts.
     Full(Vec<Instance>),
-    /// What has changed since the last update.
+    /// What has changed since the last update: `gone` first, then `put`, so that an id in both is listed. Empty
+    /// if only [`Source::skipped`] has changed.
     Delta {
         /// New instances, and those whose content has changed.
         put: Vec<Instance>,
@@ -65,10 +78,12 @@ pub enum Update {
 /// How an instance left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removal {
-    /// By its own word, or it is known to be dead: removed at once.
+    /// By its own word, or it is known to be dead: removed at once. Only where the registry itself says so; that
+    /// an entry is not there any more says nothing, for so it looks after a wipe.
     Announced,
     /// Without a word: it may be a crash, and it may be a fault of the registry. Subject to the mass-removal
-    /// guard, unless the instance was [`Draining`](crate::State::Draining) before.
+    /// guard, unless the instance was [`Draining`](crate::State::Draining) or down before, as whoever leaves in
+    /// order was. When in doubt, this.
     Expired,
 }
 
@@ -80,8 +95,8 @@ pub enum Removal {
 ///   change. "Nothing is registered" is `Ok`, and empty.
 /// - A `Full` is complete or it is an `Err`: a partial list is never returned.
 /// - An entry that cannot be understood is skipped, counted and logged once; it never fails the list.
-/// - `next` is cancel-safe: the driver drops it to re-list or to stop, at any await. A change seen by a
-///   dropped call is returned by the next one.
+/// - `next` is cancel-safe: the driver drops it at any await, to stop, or to call `relist` and then `next`. A
+///   change seen by a dropped call must be in what the next one returns.
 /// - Each exchange with the server is bounded in time; only the wait for a change is not. A connection that
 ///   died silently must still be found out, within seconds.
 #[async_trait]
@@ -104,7 +119,7 @@ pub enum Claim {
     /// The first claim of a registration: takes the id over, whoever held it. Only where the owner is provably
     /// alive is it an error instead, [`Conflict`](crate::ErrorKind::Conflict).
     Take,
-    /// A later claim by the same registration: creates the entry if it is absent or still ours.
+    /// A later claim by the same registration: creates the entry if it is absent, overwrites it if it is ours.
     Again,
 }
 
@@ -119,6 +134,28 @@ pub enum Kept {
     Superseded,
 }
 
+impl Kept {
+    /// The loss that it tells of, if it does.
+    #[must_use]
+    pub fn loss(self) -> Option<Loss> {
+        match self {
+            Self::Kept => None,
+            Self::Lost => Some(Loss::Lost),
+            Self::Superseded => Some(Loss::Superseded),
+        }
+    }
+}
+
+/// What a registry says of its own accord of an entry that is not ours any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Loss {
+    /// It is gone: to be claimed again.
+    Lost,
+    /// Another owner has claimed the id.
+    Superseded,
+}
+
 /// What a successful claim came with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terms {
@@ -130,11 +167,28 @@ pub struct Terms {
 /// Keeps one entry of the registry.
 ///
 /// # Contract
+/// - `claim` comes first, `release` last, if need be after a claim that failed, and before the lease is dropped
+///   unless its runtime ends. Between them calls come in any order; `lost` only while the entry is claimed, and
+///   again after a loss and a new claim.
 /// - Calls never overlap. Any call may be dropped at any await, after which the next one may be any other:
 ///   what had been written is then unknown, and `claim(Again)` and `release` must be right all the same.
-/// - `Err` means "not known": the driver asks again. Only [`Kept::Lost`] is a loss, only
-///   [`Kept::Superseded`] ends the registration.
-/// - Nothing is ever removed or overwritten that a newer owner has claimed, but by `claim(Take)`.
+/// - `Err` means "not known": the driver asks again. A permanent kind of error
+///   ([`Error::is_permanent`](crate::Error::is_permanent)) also fails whoever waits in `register` or `update`. Only
+///   [`Kept::Lost`] is a loss, only [`Kept::Superseded`] ends the registration.
+/// - Nothing is ever removed or overwritten that a newer owner has claimed, but by `claim(Take)`. An owner that
+///   came and went unseen between two looks is no newer owner.
+/// - What each call makes of the entry it finds, where `ours` is alive and bound to this lease:
+///
+/// | | absent or expired | ours | ours, other content | another's |
+/// |---|---|---|---|---|
+/// | `claim(Take)` | creates | overwrites | overwrites | overwrites, or `Err(Conflict)` |
+/// | `claim(Again)` | creates | overwrites | overwrites | `Ok(None)` |
+/// | `renew` | `Lost` | `Kept` | `Kept` | `Superseded`, or `Lost` |
+/// | `write` | `Lost`, writes nothing | overwrites, `Kept` | overwrites, `Kept` | `Superseded` |
+/// | `verify` | `Lost` | `Kept` | `Lost` | `Superseded` |
+/// | `lost` | resolves `Lost` | waits | waits | resolves `Superseded` |
+/// | `release` | `Ok` | removes | removes | `Ok`, leaves it |
+///
 /// - An instance that is not [`Up`](crate::State::Up), in a format that holds no state: the entry is withdrawn
 ///   and the lease kept, and a later write of an instance that is up brings it back.
 #[async_trait]
@@ -151,9 +205,9 @@ pub trait Lease: Debug + Send + 'static {
     /// Reads the entry back, and says `Lost` if it is gone or is not `instance`.
     async fn verify(&mut self, instance: &Instance) -> Result<Kept>;
 
-    /// Resolves with `Lost` or `Superseded` when the registry says so of its own accord; never, where it
-    /// cannot. Cancel-safe. A failure to listen is retried inside, without spinning.
-    async fn lost(&mut self) -> Kept;
+    /// Resolves when the registry says of its own accord that the entry is lost; never, where it cannot.
+    /// Cancel-safe. A failure to listen is retried inside, without spinning.
+    async fn lost(&mut self) -> Loss;
 
     /// Withdraws the entry if it is ours, and ends the lease. Idempotent.
     async fn release(&mut self) -> Result<()>;

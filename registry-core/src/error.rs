@@ -93,7 +93,8 @@ impl Error {
         self.0.kind
     }
 
-    /// Whether trying the same again, unchanged, can succeed.
+    /// Whether trying the same again, unchanged, can succeed: [`Unavailable`](ErrorKind::Unavailable),
+    /// [`Timeout`](ErrorKind::Timeout), [`Exhausted`](ErrorKind::Exhausted) and [`Other`](ErrorKind::Other).
     #[must_use]
     pub fn is_temporary(&self) -> bool {
         matches!(
@@ -102,7 +103,8 @@ impl Error {
         )
     }
 
-    /// Whether waiting cannot mend it: somebody must change a value, a build or a grant.
+    /// Whether waiting cannot mend it: somebody must change a value, a build or a grant. Every kind that is not
+    /// [temporary](Self::is_temporary).
     #[must_use]
     pub fn is_permanent(&self) -> bool {
         !self.is_temporary()

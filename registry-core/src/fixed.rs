@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::backend::{Claim, Kept, Lease, Protocol, Source, Terms, Update};
+use crate::backend::{Claim, Kept, Lease, Loss, Protocol, Source, Terms, Update};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Instance, InstanceId, ServiceName};
 use crate::registry::Registry;
@@ -134,7 +134,7 @@ impl Lease for NoLease {
         Err(refused())
     }
 
-    async fn lost(&mut self) -> Kept {
+    async fn lost(&mut self) -> Loss {
         std::future::pending().await
     }
 

@@ -22,7 +22,7 @@ pub mod file;
 pub mod fixed;
 pub mod memory;
 
-pub use backend::{Claim, Kept, Lease, Protocol, Removal, Source, Terms, Update};
+pub use backend::{Claim, Kept, Lease, Loss, Protocol, Removal, Source, Terms, Update};
 pub use error::{Error, ErrorKind, Result};
 pub use instancer::{InstanceWatch, Instancer};
 pub use model::{Address, Instance, InstanceId, ServiceName, State};

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
-use crate::backend::{Claim, Kept, Lease, Protocol, Removal, Source, Terms, Update};
+use crate::backend::{Claim, Kept, Lease, Loss, Protocol, Removal, Source, Terms, Update};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Instance, InstanceId, ServiceName};
 use crate::registry::Registry;
@@ -282,7 +282,7 @@ impl Lease for MemoryLease {
         self.renew().await
     }
 
-    async fn lost(&mut self) -> Kept {
+    async fn lost(&mut self) -> Loss {
         loop {
             let Some(removals) = &mut self.removals else { return std::future::pending().await };
             let told = removals.recv().await;
@@ -294,9 +294,9 @@ impl Lease for MemoryLease {
             };
             if concerns_us {
                 let kept = self.kept(Service::of(&mut self.store.lock(), &self.service));
-                if kept != Kept::Kept {
+                if let Some(loss) = kept.loss() {
                     self.removals = None;
-                    return kept;
+                    return loss;
                 }
             }
         }

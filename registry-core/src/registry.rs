@@ -219,7 +219,11 @@ impl<P: Protocol> AnyCore for Core<P> {
 
     fn watch(&self, service: &ServiceName) -> InstanceWatch {
         let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shared) = watches.get(service).and_then(Weak::upgrade) {
+        // One whose driver has ended is of a backend that panicked, or of a registry that was closed: it is no use
+        // to a newcomer, but for its last set.
+        let ended = |shared: &SharedWatch| shared.task.as_ref().is_some_and(AbortHandle::is_finished);
+        let shared = watches.get(service).and_then(Weak::upgrade);
+        if let Some(shared) = shared.filter(|shared| self.closing.borrow().is_some() || !ended(shared)) {
             return InstanceWatch::new(shared);
         }
         let (publisher, snapshots) = watch::channel(Arc::new(Snapshot::pending(service.clone())));

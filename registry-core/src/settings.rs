@@ -55,7 +55,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// These settings with what a URL says otherwise.
+    /// These settings with what a URL says otherwise: `ttl` from 1 s, `verify` from 100 ms, `grace` and `drain`
+    /// from zero, each up to a day. To be called before [`Query::finish`], which refuses what nobody took.
     ///
     /// # Errors
     /// [`Invalid`](crate::ErrorKind::Invalid): a value that is no duration, or outside its bounds.

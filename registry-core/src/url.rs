@@ -130,7 +130,8 @@ impl RegistryUrl {
         !self.hosts.is_empty()
     }
 
-    /// What stands behind the hosts, or behind the colon where there is no `//`; decoded.
+    /// What stands behind the hosts, or behind the colon where there is no `//`; decoded. With its leading slash:
+    /// `/services` of `etcd://h:1/services`, `NAME` of `memory:NAME`.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use callsign_core::{Claim, ErrorKind, Instance, Kept, Lease, Result, Terms};
+use callsign_core::{Claim, ErrorKind, Instance, Kept, Lease, Loss, Result, Terms};
 use etcd_client::{
     Compare, CompareOp, LeaseGrantOptions, LeaseKeepAliveStream, LeaseKeeper, PutOptions, ResponseHeader,
     Txn, TxnOp, TxnOpResponse, TxnResponse,
@@ -293,7 +293,7 @@ impl Lease for EtcdLease {
         Ok(if kept == Kept::Kept && !as_wanted { Kept::Lost } else { kept })
     }
 
-    async fn lost(&mut self) -> Kept {
+    async fn lost(&mut self) -> Loss {
         if self.claimed.lease.is_none() {
             return std::future::pending().await;
         }

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use callsign_core::{Error, ErrorKind, Kept, Result};
+use callsign_core::{Error, ErrorKind, Kept, Loss, Result};
 use etcd_client::{GetOptions, KeyValue, ResponseHeader, WatchOptions, WatchResponse, WatchStream};
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
@@ -109,7 +109,7 @@ impl OwnKey {
     }
 
     /// Resolves when the key is not ours any more. Cancel-safe; a registry that is down is no loss.
-    pub(crate) async fn lost(&mut self, claimed: &Claimed) -> Kept {
+    pub(crate) async fn lost(&mut self, claimed: &Claimed) -> Loss {
         loop {
             match &mut self.ear {
                 Ear::Closed { from, not_before } => {
@@ -123,10 +123,9 @@ impl OwnKey {
                         let Some((lease, revision)) = read else { continue };
                         // Lower than before, if etcd was wiped.
                         self.known = revision;
-                        let kept = claimed.judge(lease);
-                        if kept != Kept::Kept {
+                        if let Some(loss) = claimed.judge(lease).loss() {
                             self.close();
-                            return kept;
+                            return loss;
                         }
                     }
                     Err(error) => {

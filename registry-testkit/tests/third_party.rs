@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use callsign_core::{
-    Claim, Error, ErrorKind, Instance, InstanceId, Kept, Lease, Outcome, Protocol, Registry, Report, Result,
+    Claim, Error, ErrorKind, Instance, InstanceId, Kept, Lease, Loss, Outcome, Protocol, Registry, Report, Result,
     ServiceName, Settings, Source, Terms, Update,
 };
 use callsign_testkit::fixture::{Caps, Fixture, Group, SecondClaim, Tuning};
@@ -182,12 +182,11 @@ impl Lease for ShelfLease {
         Ok(if kept == Kept::Kept && !same { Kept::Lost } else { kept })
     }
 
-    async fn lost(&mut self) -> Kept {
+    async fn lost(&mut self) -> Loss {
         loop {
             sleep(POLL).await;
-            let kept = self.kept(|_| {});
-            if self.claimed && kept != Kept::Kept {
-                return kept;
+            if let Some(loss) = self.kept(|_| {}).loss().filter(|_| self.claimed) {
+                return loss;
             }
         }
     }

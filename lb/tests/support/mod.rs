@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use callsign_core::{
-    Claim, Error, ErrorKind, Instance, InstanceId, InstanceWatch, Kept, Lease, Protocol, Registry,
+    Claim, Error, ErrorKind, Instance, InstanceId, InstanceWatch, Kept, Lease, Loss, Protocol, Registry,
     RegistryUrl, Report, Result, ServiceName, Settings, Source, Terms, Update,
 };
 use tokio::sync::{mpsc, watch};
@@ -168,7 +168,7 @@ impl Lease for NoLease {
         Err(unsupported())
     }
 
-    async fn lost(&mut self) -> Kept {
+    async fn lost(&mut self) -> Loss {
         std::future::pending().await
     }
 

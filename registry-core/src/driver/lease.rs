@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 
 use super::backoff::Backoff;
 use super::pace::Pace;
-use crate::backend::{Claim, Kept, Lease};
+use crate::backend::{Claim, Kept, Lease, Loss};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Instance, State};
 use crate::registrar::{Command, Leave, Status};
@@ -40,7 +40,7 @@ enum Phase {
 /// What holding an entry calls for next.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Due {
-    Lost(Kept),
+    Lost(Loss),
     Write,
     Renew,
     Verify,
@@ -262,7 +262,7 @@ impl<L: Lease> LeaseDriver<L> {
                     Some(leave) => return Phase::Leaving(leave),
                     None => continue,
                 },
-                kept = self.lease.lost() => Due::Lost(kept),
+                loss = self.lease.lost() => Due::Lost(loss),
                 () = sleep_until(self.write_at), if self.inbox.unwritten => Due::Write,
                 () = sleep_until(self.renew_at), if self.ttl.is_some() => Due::Renew,
                 () = sleep_until(self.verify_at) => Due::Verify,
@@ -285,7 +285,8 @@ impl<L: Lease> LeaseDriver<L> {
     async fn act(&mut self, due: Due) -> Step<Result<Kept>> {
         let bound = self.settings.request_timeout;
         match due {
-            Due::Lost(kept) => Step::Done(Ok(kept)),
+            Due::Lost(Loss::Lost) => Step::Done(Ok(Kept::Lost)),
+            Due::Lost(Loss::Superseded) => Step::Done(Ok(Kept::Superseded)),
             Due::Write => {
                 let instance = self.inbox.take();
                 self.inbox.race(bounded(bound, "update", self.lease.write(&instance))).await

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use tokio::time::{Instant, advance, sleep, timeout};
 
-use crate::backend::Kept;
 use crate::driver::script::{Call, Reply, World, instance};
 use crate::*;
 
@@ -128,7 +127,7 @@ async fn the_registry_s_own_word_of_a_loss_is_answered_at_once() {
     let world = world(|_, _| None);
     let registration = world.open(Settings::default()).register(instance(0)).await.unwrap();
     sleep(SECOND).await;
-    world.lose(Kept::Lost);
+    world.lose(Loss::Lost);
     sleep(Duration::from_millis(400)).await;
     assert!(registration.status().is_registered());
     assert_eq!(claims(&world), (1, 1));
@@ -157,7 +156,7 @@ async fn a_superseded_registration_never_writes_again() {
         });
         let mut registration = world.open(Settings::default()).register(instance(0)).await.unwrap();
         if how == 3 {
-            world.lose(Kept::Superseded);
+            world.lose(Loss::Superseded);
         }
         while !matches!(registration.status_changed().await, Status::Superseded) {}
         sleep(60 * SECOND).await;
@@ -384,7 +383,7 @@ async fn every_interleaving_of_failure_and_stop_ends_well() {
         let registration = world.open(settings).keep_registered(instance(0));
         for _ in 0..rng.u32(0..12) {
             match rng.u8(0..4) {
-                0 => world.lose(Kept::Lost),
+                0 => world.lose(Loss::Lost),
                 1 => {
                     let update = registration.update(instance(0).with_weight(rng.u32(0..5)));
                     let _ = timeout(Duration::from_millis(rng.u64(0..3_000)), update).await;

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-use crate::backend::{Claim, Kept, Lease, Protocol, Source, Terms, Update};
+use crate::backend::{Claim, Kept, Lease, Loss, Protocol, Source, Terms, Update};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Instance, InstanceId, ServiceName, State};
 use crate::registry::Registry;
@@ -47,7 +47,7 @@ pub(crate) struct World {
     answers: Mutex<Answers>,
     /// Makes `lost` resolve.
     pub(crate) lost: Notify,
-    lost_as: Mutex<Kept>,
+    lost_as: Mutex<Loss>,
     busy: AtomicBool,
     pub(crate) leases: AtomicUsize,
     pub(crate) sources: AtomicUsize,
@@ -70,6 +70,7 @@ impl std::fmt::Debug for World {
 pub(crate) enum Feed {
     Read(Update),
     Fail(ErrorKind),
+    Panic,
     /// Reads it after so long.
     Slow(Duration, Update),
 }
@@ -97,7 +98,7 @@ impl World {
             log: Mutex::default(),
             answers: Mutex::new(answers),
             lost: Notify::new(),
-            lost_as: Mutex::new(Kept::Lost),
+            lost_as: Mutex::new(Loss::Lost),
             busy: AtomicBool::new(false),
             leases: AtomicUsize::new(0),
             sources: AtomicUsize::new(0),
@@ -134,7 +135,7 @@ impl World {
     }
 
     /// Says of its own accord that the entry is lost, or another's.
-    pub(crate) fn lose(&self, as_what: Kept) {
+    pub(crate) fn lose(&self, as_what: Loss) {
         *self.lost_as.lock().unwrap() = as_what;
         self.lost.notify_one();
     }
@@ -239,6 +240,7 @@ impl Source for ScriptedSource {
                 tokio::time::sleep(pause).await;
                 Ok(update)
             }
+            Some(Feed::Panic) => panic!("scripted"),
             Some(Feed::Fail(kind)) => Err(Error::new(kind, format!("scripted {kind:?}"))),
             None => std::future::pending().await,
         };
@@ -286,7 +288,7 @@ impl Lease for ScriptedLease {
         self.world.kept(Call::Verify).await
     }
 
-    async fn lost(&mut self) -> Kept {
+    async fn lost(&mut self) -> Loss {
         self.world.lost.notified().await;
         *self.world.lost_as.lock().unwrap()
     }

@@ -2,7 +2,9 @@
 //!
 //! A registry that was wiped, cut off or restarted looks like a service that lost most of its instances at
 //! once. So unannounced losses within one `grace` are counted together, and from the moment that more than
-//! half of what was there is gone, what goes stays listed, marked as held, until `grace` has passed.
+//! half of what was there is gone, what goes stays listed, marked as held, until `grace` has passed. Within one
+//! `grace` after an outage no loss is believed, however small: owners return one by one, and who reads the
+//! registry in between sees a part of them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -33,6 +35,8 @@ pub(crate) struct View {
     /// Since when the registry has been readable without a break; `None` while it is not. Only readable time
     /// counts towards `grace`: in an outage nobody could have come back.
     readable_since: Option<Instant>,
+    /// Whether it had been unreadable before that.
+    had_outage: bool,
 }
 
 impl View {
@@ -43,6 +47,7 @@ impl View {
             confirmed: 0,
             losses: std::collections::HashMap::new(),
             readable_since: None,
+            had_outage: false,
         }
     }
 
@@ -58,6 +63,8 @@ impl View {
     /// The registry could not be read.
     pub(crate) fn unreadable(&mut self) {
         self.readable_since = None;
+        // Before the first list there is nothing to lose.
+        self.had_outage |= !self.instances.is_empty();
     }
 
     /// Takes in what a source read, and says whether what is listed has changed.
@@ -121,7 +128,9 @@ impl View {
         let grace = self.grace;
         self.losses.retain(|_, loss| loss.held || now.saturating_duration_since(loss.at) < grace);
         let was = self.confirmed + self.losses.len();
-        let hold = !grace.is_zero() && (self.losses.len() + lost.len()) * 2 > was;
+        let after_outage = self.had_outage
+            && self.readable_since.is_some_and(|since| now.saturating_duration_since(since) < grace);
+        let hold = !grace.is_zero() && (after_outage || (self.losses.len() + lost.len()) * 2 > was);
         self.confirmed -= lost.len();
         for id in lost {
             if hold {

@@ -96,6 +96,23 @@ fn an_outage_stops_the_clock_of_grace() {
 }
 
 #[test]
+fn nothing_that_vanished_in_an_outage_is_believed_gone_at_once() {
+    let (mut view, t) = (View::new(GRACE), Instant::now());
+    view.unreadable();
+    view.apply(full(0..10), t);
+    view.apply(gone([9], Removal::Expired), t);
+    view.unreadable();
+    // The first to look after a wipe: six of the nine are back.
+    view.apply(full(0..6), t + GRACE);
+    assert_eq!(shown(&view), (vec![0, 1, 2, 3, 4, 5], vec![6, 7, 8]));
+    view.apply(gone([0], Removal::Expired), t + GRACE + GRACE / 2);
+    assert_eq!(shown(&view).1, [0, 6, 7, 8]);
+    assert_eq!(view.expire(t + GRACE * 2).len(), 3);
+    view.apply(gone([1], Removal::Expired), t + GRACE * 2);
+    assert_eq!(shown(&view), (vec![2, 3, 4, 5], vec![0]));
+}
+
+#[test]
 fn equal_content_is_no_change() {
     let (mut view, t) = (View::new(GRACE), Instant::now());
     assert!(view.apply(full(0..3), t));

@@ -62,6 +62,14 @@ impl<S: Source> WatchDriver<S> {
         loop {
             let list_by = listing.then(|| Instant::now() + self.settings.request_timeout * 4);
             match self.read(list_by, relist_at).await {
+                Event::Read(Ok(Update::Delta { .. })) if listing => {
+                    // A breach of the contract; what is listed must not be built upon it.
+                    self.source.relist();
+                    let what = "the backend told of changes where a list was due";
+                    self.board.failed(Error::new(ErrorKind::Other, what));
+                    let pause = self.backoff.after(ErrorKind::Other, Instant::now());
+                    self.board.pause(Instant::now() + pause).await;
+                }
                 Event::Read(Ok(update)) => {
                     listing = false;
                     self.board.read(update, self.source.skipped(), Instant::now());
@@ -198,6 +206,19 @@ impl Board {
         let before = Arc::clone(&self.publisher.borrow());
         let next = before.next(self.freshness.clone(), self.view.instances().clone(), self.skipped);
         self.publisher.send_replace(Arc::new(next));
+    }
+}
+
+/// A backend that panics takes its driver with it. Whoever holds the last set must not believe it fresh.
+impl Drop for Board {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.not_before = Instant::now();
+            self.failed(Error::new(
+                ErrorKind::Other,
+                "the backend panicked: the service is followed no more",
+            ));
+        }
     }
 }
 

@@ -272,6 +272,40 @@ async fn close_ends_watches_with_an_error_and_keeps_their_last_set() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_panics_leaves_no_set_that_calls_itself_fresh() {
+    let (world, feed) = World::fed();
+    let registry = world.open(Settings::default());
+    let mut watch = registry.watch(&name());
+    feed.send(Feed::Read(full(0..2))).unwrap();
+    watch.changed().await.unwrap();
+    feed.send(Feed::Panic).unwrap();
+    let last = watch.changed().await.unwrap();
+    assert_eq!(ports(&last), [0, 1]);
+    assert!(last.freshness().error().unwrap().to_string().contains("panicked"), "{last:?}");
+    // Who asks anew gets a driver that works, though the dead one is still held.
+    let mut again = registry.watch(&name());
+    feed.send(Feed::Read(full(0..3))).unwrap();
+    assert_eq!(again.ready().await.unwrap().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_where_a_list_is_due_are_not_built_upon() {
+    let (world, feed) = World::fed();
+    let mut watch = world.open(Settings::default()).watch(&name());
+    let delta = || Feed::Read(Update::Delta { put: vec![instance(7)], gone: vec![] });
+    feed.send(delta()).unwrap();
+    assert!(watch.changed().await.unwrap().freshness().is_pending());
+    feed.send(Feed::Read(full(0..3))).unwrap();
+    assert_eq!(watch.ready().await.unwrap().len(), 3);
+    feed.send(Feed::Fail(ErrorKind::Unavailable)).unwrap();
+    feed.send(delta()).unwrap();
+    sleep(10 * SECOND).await;
+    assert!(watch.snapshot().freshness().is_stale());
+    assert_eq!(ports(&watch.snapshot()), [0, 1, 2]);
+    assert_eq!(world.relists.load(SeqCst), 2);
+}
+
 /// A seeded run of changes, failures and pauses: revisions only grow, an error empties nothing, and in the end
 /// the watch shows what the registry has.
 #[tokio::test(start_paused = true)]

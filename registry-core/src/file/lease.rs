@@ -16,7 +16,7 @@ use super::follow::{Stamp, published};
 use super::lock::{LockFile, Taken, is_absent, remove};
 use super::names::Place;
 use super::wire;
-use crate::backend::{Claim, Kept, Lease, Terms};
+use crate::backend::{Claim, Kept, Lease, Loss, Terms};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Instance, InstanceId, ServiceName};
 
@@ -162,7 +162,7 @@ impl Lease for FileLease {
         .await
     }
 
-    async fn lost(&mut self) -> Kept {
+    async fn lost(&mut self) -> Loss {
         loop {
             sleep_until(self.check_at).await;
             self.check_at = Instant::now() + CHECK;
@@ -170,7 +170,7 @@ impl Lease for FileLease {
             // another thread, and a process may hold thousands of entries. Errors are for `verify` to report.
             let state = self.held.try_lock().map(|held| held.state());
             if matches!(state, Ok(Ok(Kept::Lost))) {
-                return Kept::Lost;
+                return Loss::Lost;
             }
         }
     }

@@ -36,8 +36,11 @@ impl Address {
         let port = u16::try_from(port).ok().and_then(NonZeroU16::new).ok_or_else(|| {
             Error::invalid(format!("address \"{}\" has port {port}: a port is 1 to 65535", text()))
         })?;
-        if let Ok(ip) = host.parse::<IpAddr>() {
-            return Ok(Self { host: ip.to_string().into(), port });
+        match host.parse::<IpAddr>() {
+            // Only the one way to write it is read, so there is nothing to normalise.
+            Ok(IpAddr::V4(_)) => return Ok(Self { host: host.into(), port }),
+            Ok(IpAddr::V6(ip)) => return Ok(Self { host: ip.to_string().into(), port }),
+            Err(_) => {}
         }
         // A zone index (fe80::1%eth0) means something on one host only.
         if host.contains(':') {
@@ -71,7 +74,7 @@ impl Address {
     /// Whether it is `0.0.0.0` or `[::]`, which can be listened on and never called.
     #[must_use]
     pub fn is_unspecified(&self) -> bool {
-        self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified())
+        matches!(&*self.host, "0.0.0.0" | "::")
     }
 }
 
