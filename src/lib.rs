@@ -44,7 +44,7 @@ mod open;
 #[doc(inline)]
 pub use callsign_core::{
     Address, Claim, Error, ErrorKind, Freshness, Instance, InstanceId, InstanceWatch, Instancer, Kept, Lease,
-    Listed, Outcome, Protocol, Query, Registrar, Registration, Registry, RegistryUrl, Removal, Report,
+    Listed, Loss, Outcome, Protocol, Query, Registrar, Registration, Registry, RegistryUrl, Removal, Report,
     Result, Secret, ServiceName, Settings, Snapshot, Source, State, Status, Terms, Update,
 };
 #[cfg(feature = "etcd")]
