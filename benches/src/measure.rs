@@ -1,0 +1,191 @@
+//! The parent: starts etcd and the watchers, writes, and does the sums.
+
+use std::error::Error;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use callsign_testkit::etcd::{Etcd, Gateway};
+use callsign_testkit::proxy::Proxy;
+use callsign_testkit::server::{Process, Server};
+use etcd_client::Client;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Rounds in turn, and changes in each.
+const ROUNDS: usize = 4;
+const CHANGES: usize = 40;
+/// More than the 200 ms after which coalescing plays no part.
+const APART: Duration = Duration::from_millis(220);
+
+#[derive(Default)]
+struct Figures {
+    latencies: Vec<f64>,
+    cpu: Vec<f64>,
+    bytes: f64,
+    listed: Vec<f64>,
+    rss: f64,
+}
+
+impl Figures {
+    fn latency(&self, quantile: f64) -> f64 {
+        let mut sorted = self.latencies.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted[((sorted.len() - 1) as f64 * quantile) as usize]
+    }
+
+    fn cpu(&self) -> f64 {
+        let mut sorted = self.cpu.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted[sorted.len() / 2]
+    }
+}
+
+pub async fn run(sizes: &[usize]) -> Result<()> {
+    let mut server = Etcd::server()?;
+    server.start().await?;
+    let mut rows = Vec::new();
+    for &size in sizes {
+        let service = format!("bench{size}");
+        fill(&server, &service, size).await?;
+        let (mut raw, mut ours) = (Figures::default(), Figures::default());
+        for round in 0..ROUNDS {
+            // In turn, so that a machine whose speed drifts does not favour one.
+            watch(&server, "raw", &service, size, &mut raw).await?;
+            watch(&server, "callsign", &service, size, &mut ours).await?;
+            eprintln!("{size} instances: round {} of {ROUNDS}", round + 1);
+        }
+        raw.bytes = bytes(&server, "raw", &service).await?;
+        ours.bytes = bytes(&server, "callsign", &service).await?;
+        rows.push((size, raw, ours));
+    }
+    println!("| instances | | bare client | callsign | ratio |\n|---|---|---|---|---|");
+    for (size, raw, ours) in &rows {
+        let row = |what: &str, raw: f64, ours: f64| {
+            println!("| {size} | {what} | {raw:.2} | {ours:.2} | {:.2} |", ours / raw);
+        };
+        row("write to wake-up, p50 ms", raw.latency(0.5), ours.latency(0.5));
+        row("write to wake-up, p99 ms", raw.latency(0.99), ours.latency(0.99));
+        row("watcher's processor ms a change", raw.cpu(), ours.cpu());
+        row("bytes received a change", raw.bytes, ours.bytes);
+        row("first list, ms", raw.listed[0], ours.listed[0]);
+        row("resident memory, MiB", raw.rss, ours.rss);
+    }
+    Ok(())
+}
+
+fn entry(service: &str, n: usize, weight: usize) -> (String, Vec<u8>) {
+    let address = format!("10.{}.{}.{}:50051", n >> 16, (n >> 8) & 255, n & 255);
+    let value = format!(r#"{{"Op":0,"Addr":"{address}","Metadata":null,"callsign":{{"weight":{weight}}}}}"#);
+    (format!("services/{service}/{address}"), value.into_bytes())
+}
+
+/// A weight that was never written: what changes nothing wakes nobody.
+fn fresh() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(1_000_000);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+async fn fill(server: &Server<Etcd>, service: &str, size: usize) -> Result<()> {
+    let entries: Vec<_> = (1..=size).map(|n| entry(service, n, 2)).collect();
+    let gateway = Gateway::new(server.addr());
+    for chunk in entries.chunks(100) {
+        gateway.put_many(chunk, 0).await?;
+    }
+    Ok(())
+}
+
+struct Watcher {
+    process: Process,
+    said: Receiver<(String, u128)>,
+}
+
+fn spawn(how: &str, address: std::net::SocketAddr, service: &str) -> Result<Watcher> {
+    let url = if how == "raw" { address.to_string() } else { format!("etcd://{address}/services") };
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["watch", how, &url, service]).stdout(Stdio::piped());
+    let mut process = Process::spawn(&mut command)?;
+    let out = process.stdout().ok_or("no output")?;
+    let (tell, said) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(out).lines().map_while(std::io::Result::ok) {
+            let Some((what, number)) = line.split_once(' ') else { continue };
+            let Ok(number) = number.parse() else { continue };
+            if tell.send((what.to_owned(), number)).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(Watcher { process, said })
+}
+
+impl Watcher {
+    fn wait(&self, what: &str) -> Result<u128> {
+        loop {
+            let (said, number) = self.said.recv_timeout(Duration::from_secs(20))?;
+            if said == what {
+                return Ok(number);
+            }
+        }
+    }
+
+    /// Nanoseconds on a processor so far, over all threads.
+    fn cpu(&self) -> Result<u64> {
+        let mut sum = 0;
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
+            let stat = std::fs::read_to_string(task?.path().join("schedstat"))?;
+            sum += stat.split(' ').next().and_then(|nanos| nanos.parse::<u64>().ok()).unwrap_or(0);
+        }
+        Ok(sum)
+    }
+
+    fn rss(&self) -> Result<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).ok_or("no VmRSS")?;
+        Ok(line.split_whitespace().nth(1).ok_or("no VmRSS")?.parse::<f64>()? / 1024.0)
+    }
+}
+
+async fn watch(
+    server: &Server<Etcd>,
+    how: &str,
+    service: &str,
+    size: usize,
+    into: &mut Figures,
+) -> Result<()> {
+    let watcher = spawn(how, server.addr(), service)?;
+    into.listed.push(watcher.wait("listed")? as f64 / 1000.0);
+    let mut writer = Client::connect([server.addr().to_string()], None).await?;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for change in 0..CHANGES {
+        let (key, value) = entry(service, 1 + change * 7 % size, fresh());
+        let before = watcher.cpu()?;
+        let sent = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
+        writer.put(key, value, None).await?;
+        let seen = watcher.wait("seen")?;
+        into.latencies.push(seen.saturating_sub(sent) as f64 / 1e6);
+        tokio::time::sleep(APART).await;
+        into.cpu.push((watcher.cpu()? - before) as f64 / 1e6);
+    }
+    into.rss = watcher.rss()?;
+    Ok(())
+}
+
+/// Bytes that reach the watcher for one change.
+async fn bytes(server: &Server<Etcd>, how: &str, service: &str) -> Result<f64> {
+    let proxy = Proxy::start(server.addr()).await?;
+    let watcher = spawn(how, proxy.addr(), service)?;
+    tokio::task::block_in_place(|| watcher.wait("listed"))?;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut writer = Client::connect([server.addr().to_string()], None).await?;
+    let before = proxy.bytes_down();
+    for change in 0..CHANGES {
+        let (key, value) = entry(service, 1 + change, fresh());
+        writer.put(key, value, None).await?;
+        tokio::task::block_in_place(|| watcher.wait("seen"))?;
+        tokio::time::sleep(APART).await;
+    }
+    Ok((proxy.bytes_down() - before) as f64 / CHANGES as f64)
+}
