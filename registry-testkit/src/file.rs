@@ -48,7 +48,8 @@ impl FileFixture {
         let dir = self.service(service);
         fs::create_dir_all(&dir)?;
         let lock = File::create(dir.join(format!("{stem}.lock")))?;
-        lock.try_lock()?;
+        // A reader may be looking just then whether anybody owns it.
+        lock.lock()?;
         // By a rename, so that nobody reads half of it.
         let temporary = dir.join(format!(".{stem}.new"));
         fs::write(&temporary, content)?;

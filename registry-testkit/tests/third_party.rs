@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use callsign_core::{
-    Claim, Error, ErrorKind, Instance, InstanceId, Kept, Lease, Loss, Outcome, Protocol, Registry, Report, Result,
-    ServiceName, Settings, Source, Terms, Update,
+    Claim, Error, ErrorKind, Instance, InstanceId, Kept, Lease, Loss, Outcome, Protocol, Registry, Report,
+    Result, ServiceName, Settings, Source, Terms, Update,
 };
 use callsign_testkit::fixture::{Caps, Fixture, Group, SecondClaim, Tuning};
 use tokio::time::{Instant, sleep};

@@ -356,7 +356,14 @@ async fn a_check_leaves_nothing_behind() {
 fn owned(dir: &TempDir, instance: &Instance) -> LockFile {
     let place = dir.place(instance);
     fs::create_dir_all(&place.dir).unwrap();
-    let Taken::Ours(lock) = LockFile::take(&place.lock).unwrap() else { panic!("{place:?} is taken") };
+    let lock = loop {
+        match LockFile::take(&place.lock).unwrap() {
+            Taken::Ours(lock) => break lock,
+            // A reader looks at this very moment whether anybody owns it.
+            Taken::Probed => std::thread::yield_now(),
+            Taken::Owned { .. } => panic!("{place:?} is taken"),
+        }
+    };
     fs::write(&place.temp, wire::encode(instance).unwrap()).unwrap();
     fs::rename(&place.temp, &place.json).unwrap();
     lock
