@@ -1,4 +1,4 @@
-//! What every backend must do, written once. [`conformance!`](crate::conformance) makes one test of each case.
+//! What every backend must do, written once. [`conformance!`](macro@crate::conformance) makes one test of each case.
 
 pub mod data;
 pub mod lease;
