@@ -3,48 +3,40 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use tokio::sync::oneshot;
 use tonic::Status;
 use tonic::body::Body;
 
 /// How many bytes of a body are remembered at most; longer ones cannot be had back once they are begun.
 const MOST: usize = 64 * 1024;
 
-/// What is heard of a body that was lent out.
-#[derive(Clone, Default)]
-pub(super) struct Home(Arc<Mutex<News>>);
-
-#[derive(Default)]
-struct News {
-    body: Option<Body>,
-    failure: Option<Status>,
+/// What has become of a body that was lent out.
+pub(super) enum Returned {
+    /// It was let go of, and here it is from its beginning.
+    Whole(Body),
+    /// The caller's own stream failed with this.
+    Failed(Status),
 }
 
+/// Where a body that was lent out is waited for.
+pub(super) struct Home(oneshot::Receiver<Returned>);
+
 impl Home {
-    /// The body from its beginning, if it has been let go of and all of it is known.
-    pub(super) fn body(&self) -> Option<Body> {
-        self.news().body.take()
-    }
-
-    /// Why the caller's own stream failed, if it did.
-    pub(super) fn failure(&self) -> Option<Status> {
-        self.news().failure.take()
-    }
-
-    fn news(&self) -> MutexGuard<'_, News> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What has come back; `None` if the body is still out, or could not be kept whole.
+    pub(super) fn look(&mut self) -> Option<Returned> {
+        self.0.try_recv().ok()
     }
 }
 
 /// Lends a body out.
 pub(super) fn lend(body: Body) -> (Body, Home) {
-    let home = Home::default();
-    let lent = Lent { rest: Some(body), read: VecDeque::new(), size: 0, whole: true, home: home.clone() };
-    (Body::new(lent), home)
+    let (way, home) = oneshot::channel();
+    let lent = Lent { rest: Some(body), read: VecDeque::new(), size: 0, whole: true, way: Some(way) };
+    (Body::new(lent), Home(home))
 }
 
 struct Lent {
@@ -53,7 +45,7 @@ struct Lent {
     read: VecDeque<Bytes>,
     size: usize,
     whole: bool,
-    home: Home,
+    way: Option<oneshot::Sender<Returned>>,
 }
 
 impl Lent {
@@ -71,6 +63,13 @@ impl Lent {
         self.whole = false;
         self.read = VecDeque::new();
     }
+
+    fn send_home(&mut self, returned: Returned) {
+        if let Some(way) = self.way.take() {
+            // Nobody waits for it once the call has ended.
+            let _ = way.send(returned);
+        }
+    }
 }
 
 impl http_body::Body for Lent {
@@ -86,8 +85,9 @@ impl http_body::Body for Lent {
         match &polled {
             Poll::Ready(Some(Ok(frame))) if self.whole => self.remember(frame),
             Poll::Ready(Some(Err(failure))) => {
+                let failure = failure.clone();
                 self.forget();
-                self.home.news().failure = Some(failure.clone());
+                self.send_home(Returned::Failed(failure));
             }
             _ => {}
         }
@@ -108,7 +108,7 @@ impl Drop for Lent {
         if let Some(rest) = self.rest.take().filter(|_| self.whole) {
             let read = std::mem::take(&mut self.read);
             let body = if read.is_empty() { rest } else { Body::new(Again { read, rest }) };
-            self.home.news().body = Some(body);
+            self.send_home(Returned::Whole(body));
         }
     }
 }
@@ -153,35 +153,43 @@ mod tests {
         body([&b"he"[..], b"ll", b"o"].into_iter().map(|part| Ok(Bytes::from_static(part))).collect())
     }
 
+    fn whole(home: &mut Home) -> Body {
+        match home.look() {
+            Some(Returned::Whole(body)) => body,
+            _ => panic!("it did not come home"),
+        }
+    }
+
     #[tokio::test]
     async fn comes_home_as_it_was_however_far_it_got() {
         for read in 0..5 {
-            let (mut lent, home) = lend(hello());
+            let (mut lent, mut home) = lend(hello());
             for _ in 0..read {
                 drop(lent.frame().await);
             }
-            assert!(home.body().is_none(), "it is still out");
+            assert!(home.look().is_none(), "it is still out");
             drop(lent);
             // And again, from the beginning.
-            let (lent, again) = lend(home.body().unwrap());
+            let (lent, mut again) = lend(whole(&mut home));
             assert_eq!(lent.collect().await.unwrap().to_bytes(), "hello");
-            assert_eq!(again.body().unwrap().collect().await.unwrap().to_bytes(), "hello");
-            assert!(home.failure().is_none());
+            assert_eq!(whole(&mut again).collect().await.unwrap().to_bytes(), "hello");
+            assert!(home.look().is_none(), "it comes home once");
         }
     }
 
     #[tokio::test]
     async fn what_is_too_long_or_failed_does_not_come_home() {
         let half = || Ok(Bytes::from(vec![0; MOST / 2 + 1]));
-        let (mut lent, home) = lend(body(vec![half(), half()]));
+        let (mut lent, mut home) = lend(body(vec![half(), half()]));
         assert!(lent.frame().await.unwrap().is_ok() && lent.frame().await.unwrap().is_ok());
         drop(lent);
-        assert!(home.body().is_none());
+        assert!(home.look().is_none());
 
-        let (mut lent, home) = lend(body(vec![Ok(Bytes::new()), Err(Status::aborted("mine"))]));
+        let (mut lent, mut home) = lend(body(vec![Ok(Bytes::new()), Err(Status::aborted("mine"))]));
         assert!(lent.frame().await.unwrap().is_ok() && lent.frame().await.unwrap().is_err());
         drop(lent);
-        assert!(home.body().is_none());
-        assert_eq!(home.failure().unwrap().message(), "mine");
+        let Some(Returned::Failed(failure)) = home.look() else { panic!("its failure is not told") };
+        assert_eq!(failure.message(), "mine");
+        assert!(home.look().is_none());
     }
 }

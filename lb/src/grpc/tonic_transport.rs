@@ -22,7 +22,7 @@ use tonic::transport::Endpoint;
 use tower_service::Service;
 
 use super::io::WatchedIo;
-use super::lent::lend;
+use super::lent::{Returned, lend};
 use super::transport::{Answer, Call, CallError, Connection, Fate, Transport};
 use crate::error::{BoxError, causes};
 use crate::factory::Lifeline;
@@ -114,17 +114,18 @@ impl Call for TonicConnection {
             }
             let (head, body) = request.into_parts();
             let copy = head.clone();
-            let (body, home) = lend(body);
+            let (body, mut home) = lend(body);
             let error: BoxError = match channel.call(Request::from_parts(head, body)).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error.into(),
             };
-            let fate = if let Some(failure) = home.failure() {
-                Fate::Own(failure)
-            } else if is_unsent(&error) {
-                Fate::Unsent(home.body().map(|body| Box::new(Request::from_parts(copy, body))))
-            } else {
-                Fate::Unknown
+            let fate = match home.look() {
+                Some(Returned::Failed(failure)) => Fate::Own(failure),
+                Some(Returned::Whole(body)) if is_unsent(&error) => {
+                    Fate::Unsent(Some(Box::new(Request::from_parts(copy, body))))
+                }
+                None if is_unsent(&error) => Fate::Unsent(None),
+                Some(Returned::Whole(_)) | None => Fate::Unknown,
             };
             Err(CallError { error, fate })
         })
