@@ -22,6 +22,7 @@ const CHUNK: usize = 64 * 1024;
 /// How bytes pass, in both directions of every connection.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Link {
+    upstream: SocketAddr,
     /// Whether bytes pass from the client to the server.
     up: bool,
     /// Whether bytes pass from the server to the client.
@@ -36,15 +37,18 @@ struct Link {
 }
 
 impl Link {
-    const GOOD: Self = Self {
-        up: true,
-        down: true,
-        refuse: false,
-        latency: Duration::ZERO,
-        bytes_per_second: None,
-        chunk: CHUNK,
-        era: 0,
-    };
+    fn good(upstream: SocketAddr, era: u64) -> Self {
+        Self {
+            upstream,
+            up: true,
+            down: true,
+            refuse: false,
+            latency: Duration::ZERO,
+            bytes_per_second: None,
+            chunk: CHUNK,
+            era,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -73,10 +77,10 @@ impl Proxy {
     pub async fn start(upstream: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let addr = listener.local_addr()?;
-        let (link, links) = watch::channel(Link::GOOD);
+        let (link, links) = watch::channel(Link::good(upstream, 0));
         let counters = Arc::new(Counters::default());
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, upstream, links, Arc::clone(&counters)));
+        tasks.spawn(accept(listener, links, Arc::clone(&counters)));
         Ok(Self { addr, link, counters, _tasks: tasks })
     }
 
@@ -88,7 +92,13 @@ impl Proxy {
 
     /// Makes the link good again. Connections that were held up go on where they were.
     pub fn heal(&self) {
-        self.link.send_modify(|link| *link = Link { era: link.era, ..Link::GOOD });
+        self.link.send_modify(|link| *link = Link::good(link.upstream, link.era));
+    }
+
+    /// Leads to another server from now on, and resets what leads to the present one: so it looks when a server is
+    /// replaced behind its address.
+    pub fn redirect(&self, upstream: SocketAddr) {
+        self.link.send_modify(|link| (link.upstream, link.era) = (upstream, link.era + 1));
     }
 
     /// Nothing passes any more, and nobody is told: existing connections fall silent, new ones are accepted and
@@ -155,19 +165,14 @@ impl Proxy {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    upstream: SocketAddr,
-    links: watch::Receiver<Link>,
-    counters: Arc<Counters>,
-) {
+async fn accept(listener: TcpListener, links: watch::Receiver<Link>, counters: Arc<Counters>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((client, _)) => {
                     counters.accepted.fetch_add(1, Ordering::Relaxed);
-                    connections.spawn(connection(client, upstream, links.clone(), Arc::clone(&counters)));
+                    connections.spawn(connection(client, links.clone(), Arc::clone(&counters)));
                 }
                 // Out of file descriptors: some will come back.
                 Err(_) => sleep(Duration::from_millis(50)).await,
@@ -186,12 +191,7 @@ impl Drop for Open {
     }
 }
 
-async fn connection(
-    mut client: TcpStream,
-    upstream: SocketAddr,
-    links: watch::Receiver<Link>,
-    counters: Arc<Counters>,
-) {
+async fn connection(mut client: TcpStream, links: watch::Receiver<Link>, counters: Arc<Counters>) {
     counters.open.fetch_add(1, Ordering::Relaxed);
     let _open = Open(Arc::clone(&counters));
     let Link { era: born, refuse, .. } = *links.borrow();
@@ -200,7 +200,7 @@ async fn connection(
             return None;
         }
         let mut links = links.clone();
-        links.wait_for(|link| link.up).await.ok()?;
+        let upstream = links.wait_for(|link| link.up).await.ok()?.upstream;
         TcpStream::connect(upstream).await.ok()
     };
     let mut resets = links.clone();
@@ -353,6 +353,20 @@ mod tests {
         drop(new);
         eventually(Duration::from_secs(5), "all connections ended", async || proxy.open() == 0).await;
         assert_eq!(proxy.accepted(), 4);
+    }
+
+    #[tokio::test]
+    async fn leads_elsewhere() {
+        let (first, tasks) = echo().await;
+        let (second, _tasks) = echo().await;
+        let proxy = Proxy::start(first).await.unwrap();
+        let mut old = TcpStream::connect(proxy.addr()).await.unwrap();
+        ask(&mut old, "a").await.unwrap();
+        proxy.redirect(second);
+        assert_eq!(old.read(&mut [0]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        drop(tasks);
+        let mut new = TcpStream::connect(proxy.addr()).await.unwrap();
+        assert_eq!(ask(&mut new, "b").await.unwrap(), "b");
     }
 
     #[tokio::test]

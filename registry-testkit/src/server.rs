@@ -55,8 +55,16 @@ impl<K: Kind> Server<K> {
     /// # Errors
     /// No free port, or no temporary folder.
     pub fn new(kind: K) -> io::Result<Self> {
+        Self::on(kind, Port::reserve()?, Port::reserve()?)
+    }
+
+    /// The same on ports that were reserved before, for servers that must know each other's.
+    ///
+    /// # Errors
+    /// No temporary folder.
+    pub fn on(kind: K, port: Port, second: Port) -> io::Result<Self> {
         let home = tempfile::Builder::new().prefix("callsign-test-").tempdir()?;
-        Ok(Self { kind, port: Port::reserve()?, second: Port::reserve()?, home, wipes: 0, process: None })
+        Ok(Self { kind, port, second, home, wipes: 0, process: None })
     }
 
     /// Where it serves, while it does.
@@ -80,6 +88,14 @@ impl<K: Kind> Server<K> {
             return Ok(());
         }
         self.launch()?;
+        self.ready().await
+    }
+
+    /// Waits until what was [launched](Self::launch) answers.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn ready(&mut self) -> io::Result<()> {
         let start = Instant::now();
         while !self.kind.answers(self.addr()).await {
             let ended = self.process.as_mut().map_or(Ok(None), |process| process.child.try_wait())?;
@@ -158,6 +174,14 @@ impl<K: Kind> Server<K> {
     pub async fn restart(&mut self) -> io::Result<()> {
         self.kill();
         self.start().await
+    }
+
+    /// Its process id.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn id(&self) -> io::Result<u32> {
+        self.running().map(Process::id)
     }
 
     /// The last lines of what it printed.

@@ -1,87 +1,89 @@
+//! Leases: lost, taken, left behind, and refused.
+
 use std::time::Duration;
 
 use callsign_core::{ErrorKind, Status};
+use callsign_testkit::record::Recorder;
+use callsign_testkit::wait::{eventually, until, until_status};
 use tokio::task::JoinSet;
 
-use crate::server::Etcd;
-use crate::{History, book, fresh, ids, instance, measured, open, until, until_so, until_status};
+use crate::{book, fresh, ids, instance, measured, open_at, secs, start};
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs CALLSIGN_ETCD_BIN"]
+/// Go kit's keys too are back at once after their lease was revoked or they were deleted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_taken_away_returns_at_once() {
-    let etcd = Etcd::start().await;
-    for format in ["grpc", "gokit"] {
-        let registry = open(&etcd.url(&format!("/services?format={format}")));
-        let others =
-            [registry.register(instance(1)).await.unwrap(), registry.register(instance(2)).await.unwrap()];
-        let mut registration = registry.register(instance(3)).await.unwrap();
-        let mut watch = registry.watch(&book());
-        until(&mut watch, 5, fresh(3)).await;
-        let history = History::of(&watch);
-        let (key, _) = etcd.all().pop().unwrap();
-        for round in 0..3 {
-            let lease = etcd.ctl(&["get", &key, "--write-out=fields"]);
-            let lease = lease.lines().find_map(|line| line.strip_prefix("\"Lease\" : ")).unwrap();
-            let lease = format!("{:x}", lease.parse::<i64>().unwrap());
-            etcd.ctl(&["lease", "revoke", &lease]);
-            let took = until_so(2, "the entry is back", || !etcd.ctl(&["get", &key]).is_empty()).await;
-            measured(&format!("{format}: back after lease revoke {round}"), took);
-            until_status(&mut registration, 2, Status::is_registered).await;
-            etcd.ctl(&["del", &key]);
-            let took = until_so(2, "the entry is back", || !etcd.ctl(&["get", &key]).is_empty()).await;
-            measured(&format!("{format}: back after del {round}"), took);
-            until_status(&mut registration, 2, Status::is_registered).await;
-        }
-        until(&mut watch, 5, fresh(3)).await;
-        history.never("empty", callsign_core::Snapshot::is_empty);
-        assert_eq!(etcd.leases().len(), 3);
-        drop((registration, others));
-        registry.close(Duration::from_secs(5)).await.unwrap();
-        assert!(etcd.all().is_empty() && etcd.leases().is_empty());
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs CALLSIGN_ETCD_BIN"]
-async fn the_newest_owner_wins_and_the_loser_knows() {
-    let etcd = Etcd::start().await;
-    let (first, second) = (open(&etcd.url("")), open(&etcd.url("")));
-    let mut old = first.register(instance(1).with_weight(1)).await.unwrap();
-    let new = second.register(instance(1).with_weight(2)).await.unwrap();
-    let took = until_status(&mut old, 2, |status| matches!(status, Status::Superseded)).await;
-    measured("superseded", took);
-    assert_eq!(old.update(instance(1).with_weight(9)).await.unwrap_err().kind(), ErrorKind::Superseded);
-    old.deregister().await.unwrap();
-    assert!(etcd.all()[0].1.contains("\"weight\":2"), "{:?}", etcd.all());
-    until_so(5, "the loser's lease is revoked", || etcd.leases().len() == 1).await;
-    // Written over by hand, without a lease: somebody else's from now on.
-    let mut new = new;
-    etcd.ctl(&["put", "services/book/127.0.0.1:1", "127.0.0.1:9"]);
-    until_status(&mut new, 2, |status| matches!(status, Status::Superseded)).await;
-    new.deregister().await.unwrap();
-    assert_eq!(etcd.all().len(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs CALLSIGN_ETCD_BIN"]
-async fn ten_ttls_idle_are_no_event() {
-    let etcd = Etcd::start().await;
-    let registry = open(&etcd.url("?ttl=2s"));
-    let registration = registry.register(instance(1)).await.unwrap();
+    let (etcd, raw) = start(&[]).await;
+    let registry = open_at(etcd.addr(), "/services?format=gokit");
+    let _others =
+        [registry.register(instance(1)).await.unwrap(), registry.register(instance(2)).await.unwrap()];
+    let mut registration = registry.register(instance(3)).await.unwrap();
     let mut watch = registry.watch(&book());
-    until(&mut watch, 5, fresh(1)).await;
-    let revision = watch.snapshot().revision();
-    tokio::time::sleep(Duration::from_secs(20)).await;
-    assert_eq!(watch.snapshot().revision(), revision);
-    assert!(registration.status().is_registered());
-    assert_eq!(etcd.leases().len(), 1);
+    until(&mut watch, secs(5), "three", fresh(3)).await;
+    let recorder = Recorder::start(watch.clone());
+    let key = "/services/book/127.0.0.1:3";
+    let there =
+        async || raw.list("/services/book/").await.unwrap().into_iter().find(|entry| entry.key == key);
+    for _ in 0..3 {
+        raw.revoke(there().await.unwrap().lease).await.unwrap();
+        measured("back after its lease was revoked", {
+            eventually(secs(2), "the entry is back", async || there().await.is_some()).await
+        });
+        until_status(&mut registration, secs(2), "registered", Status::is_registered).await;
+        raw.delete(key).await.unwrap();
+        measured("back after it was deleted", {
+            eventually(secs(2), "the entry is back", async || there().await.is_some()).await
+        });
+        until_status(&mut registration, secs(2), "registered", Status::is_registered).await;
+    }
+    until(&mut watch, secs(5), "three", fresh(3)).await;
+    recorder.check_never_empty();
+    assert_eq!(raw.leases().await.unwrap().len(), 3, "one lease for each");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs CALLSIGN_ETCD_BIN"]
+/// A key that was put over ours without a lease is somebody else's from then on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn written_over_by_hand_is_another_owner() {
+    let (etcd, raw) = start(&[]).await;
+    let registry = open_at(etcd.addr(), "");
+    let mut registration = registry.register(instance(1)).await.unwrap();
+    raw.put("services/book/127.0.0.1:1", b"127.0.0.1:9", 0).await.unwrap();
+    until_status(&mut registration, secs(2), "superseded", |s| matches!(s, Status::Superseded)).await;
+    let refused = registration.update(instance(1).with_weight(9)).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Superseded);
+    registration.deregister().await.unwrap();
+    assert_eq!(raw.list("").await.unwrap()[0].value, b"127.0.0.1:9");
+    eventually(secs(5), "its lease is revoked", async || raw.leases().await.unwrap().is_empty()).await;
+}
+
+/// etcd keeps leases over a restart, with their full TTL: nothing is written anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn back_with_its_data_nothing_is_written_anew() {
+    let (mut etcd, raw) = start(&[]).await;
+    let registry = open_at(etcd.addr(), "?ttl=5s");
+    let mut registrations = Vec::new();
+    for port in 1..=4 {
+        registrations.push(registry.register(instance(port)).await.unwrap());
+    }
+    let before = raw.list("").await.unwrap();
+    for down in [0, 8] {
+        etcd.kill();
+        tokio::time::sleep(secs(down)).await;
+        etcd.start().await.unwrap();
+        for registration in &mut registrations {
+            until_status(registration, secs(6), "registered", Status::is_registered).await;
+        }
+    }
+    // Longer than the TTL, and what was not renewed would be gone.
+    tokio::time::sleep(secs(6)).await;
+    assert_eq!(raw.list("").await.unwrap(), before);
+    assert_eq!(raw.leases().await.unwrap().len(), 4);
+}
+
+/// Wherever a registration is broken off, its entry and its lease end with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn registrations_broken_off_leave_nothing() {
-    let etcd = Etcd::start().await;
-    let registry = open(&etcd.url("?ttl=30s"));
+    let (etcd, raw) = start(&[]).await;
+    let registry = open_at(etcd.addr(), "?ttl=30s");
     let mut rng = fastrand::Rng::with_seed(5);
     let mut tries = JoinSet::new();
     for port in 1..=100 {
@@ -91,32 +93,30 @@ async fn registrations_broken_off_leave_nothing() {
         });
     }
     tries.join_all().await;
-    registry.close(Duration::from_secs(10)).await.unwrap();
-    assert!(etcd.all().is_empty(), "{:?}", etcd.all());
+    registry.close(secs(10)).await.unwrap();
+    assert!(raw.list("").await.unwrap().is_empty());
     // A grant that was still under way when its registration ended has no key, and expires.
-    let leases = etcd.leases().len();
+    let leases = raw.leases().await.unwrap().len();
     measured("leases left by 100 registrations broken off", leases);
     assert!(leases <= 10, "{leases}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs CALLSIGN_ETCD_BIN"]
-async fn a_crash_is_an_expiry() {
-    let etcd = Etcd::start().await;
-    let registry = open(&etcd.url(""));
-    // Two stay, so that the one that goes is less than half.
-    let _stay =
-        [registry.register(instance(1)).await.unwrap(), registry.register(instance(2)).await.unwrap()];
+/// Row 17: with its quota used up, etcd keeps what is registered, and refuses what is new with a reason.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_17_a_full_disk_keeps_what_is_registered() {
+    let (etcd, raw) = start(&["--quota-backend-bytes", "2000000"]).await;
+    let registry = open_at(etcd.addr(), "?ttl=3s");
+    let registration = registry.register(instance(1)).await.unwrap();
     let mut watch = registry.watch(&book());
-    until(&mut watch, 5, fresh(2)).await;
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let url = etcd.url("?ttl=3s");
-    let held = runtime.spawn(async move { open(&url).register(instance(3)).await.unwrap() }).await.unwrap();
-    until(&mut watch, 5, fresh(3)).await;
-    // Neither released nor renewed from here on.
-    runtime.shutdown_background();
-    let took = until(&mut watch, 5, fresh(2)).await;
-    measured("gone after a crash, TTL 3 s", took);
-    assert_eq!(ids(&watch.snapshot()), ["127.0.0.1:1", "127.0.0.1:2"]);
-    drop(held);
+    until(&mut watch, secs(5), "one", fresh(1)).await;
+    let filler = vec![b'x'; 100_000];
+    eventually(secs(20), "etcd is full", async || raw.put("filler", &filler, 0).await.is_err()).await;
+    let mut refused = registry.keep_registered(instance(2));
+    let says_why = |s: &Status| s.error().is_some_and(|error| error.kind() == ErrorKind::Exhausted);
+    until_status(&mut refused, secs(5), "told why", says_why).await;
+    tokio::time::sleep(secs(7)).await;
+    assert!(registration.status().is_registered(), "{:?}", registration.status());
+    assert_eq!(ids(&watch.snapshot()), ["127.0.0.1:1"]);
+    registration.deregister().await.unwrap();
+    assert_eq!(raw.count("services/").await.unwrap(), 0);
 }

@@ -79,7 +79,7 @@ impl Gateway {
         Ok(())
     }
 
-    /// Everything below a prefix.
+    /// Everything below a prefix; everything there is, if it is empty.
     ///
     /// # Errors
     /// As [`put`](Self::put).
@@ -148,13 +148,25 @@ impl Gateway {
         Ok(number(&body["ID"]))
     }
 
-    /// How many leases there are.
+    /// The leases that there are, sorted.
     ///
     /// # Errors
     /// As [`put`](Self::put).
-    pub async fn leases(&self) -> io::Result<usize> {
+    pub async fn leases(&self) -> io::Result<Vec<i64>> {
         let body = self.call("lease/leases", &json!({})).await?;
-        Ok(body["leases"].as_array().map_or(0, Vec::len))
+        let leases = body["leases"].as_array().map_or(&[][..], Vec::as_slice);
+        let mut ids: Vec<_> = leases.iter().map(|lease| number(&lease["ID"])).collect();
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// Its version.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub async fn version(&self) -> io::Result<String> {
+        let body = self.call("maintenance/status", &json!({})).await?;
+        Ok(body["version"].as_str().unwrap_or_default().to_owned())
     }
 
     /// The present revision.
@@ -210,6 +222,10 @@ fn put(key: &str, value: &[u8], lease: i64) -> Value {
 }
 
 fn range(prefix: &str) -> Value {
+    if prefix.is_empty() {
+        // Zeros mean: from the first key on, without end.
+        return json!({ "key": BASE64.encode([0]), "range_end": BASE64.encode([0]) });
+    }
     let mut end = prefix.as_bytes().to_vec();
     // Prefixes here are ASCII and end in a slash.
     if let Some(last) = end.last_mut() {

@@ -1,11 +1,11 @@
-//! etcd: [`Etcd`], how to run it, and [`EtcdFixture`], a registry in it.
+//! etcd: [`Etcd`], how to run it, alone or as a member of several; [`Gateway`], raw access to it; and
+//! [`EtcdFixture`], a registry in it.
 
 mod gateway;
+mod member;
 
-use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,66 +13,11 @@ use callsign_core::{Error, ErrorKind, InstanceId, Registry, Result, ServiceName}
 use tokio::sync::Mutex;
 
 pub use gateway::{Entry, Gateway};
+pub use member::Etcd;
 
 use crate::fixture::{Caps, Fixture, Open, SecondClaim, Tuning, with_query};
 use crate::proxy::Proxy;
-use crate::server::{Kind, Server};
-use crate::testbed;
-
-/// An etcd of one member.
-#[derive(Debug)]
-pub struct Etcd {
-    program: PathBuf,
-}
-
-impl Etcd {
-    /// The etcd of the testbed, or that which `CALLSIGN_ETCD_BIN` names.
-    ///
-    /// # Errors
-    /// There is none; the error says how to get it.
-    pub fn find() -> io::Result<Self> {
-        testbed::find("etcd", "CALLSIGN_ETCD_BIN").map(|program| Self { program })
-    }
-
-    /// A server of it, not running yet.
-    ///
-    /// # Errors
-    /// There is no etcd, or no free port.
-    pub fn server() -> io::Result<Server<Self>> {
-        Server::new(Self::find()?)
-    }
-}
-
-#[async_trait]
-impl Kind for Etcd {
-    fn name(&self) -> &'static str {
-        "etcd"
-    }
-
-    fn command(&self, port: u16, second: u16, data: &Path) -> (PathBuf, Vec<OsString>) {
-        let (client, member) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{second}"));
-        let pairs = [
-            ("--name", "one"),
-            ("--listen-client-urls", &client),
-            ("--advertise-client-urls", &client),
-            ("--listen-peer-urls", &member),
-            ("--initial-advertise-peer-urls", &member),
-            ("--initial-cluster", &format!("one={member}")),
-            ("--log-level", "error"),
-            // For the test of a value above the usual 1.5 MiB.
-            ("--max-request-bytes", "4194304"),
-        ];
-        let mut arguments: Vec<OsString> =
-            pairs.iter().flat_map(|(key, value)| [key.into(), value.into()]).collect();
-        // The machine does not crash here, only the process: what it wrote is there when it comes back.
-        arguments.extend(["--unsafe-no-fsync".into(), "--data-dir".into(), data.into()]);
-        (self.program.clone(), arguments)
-    }
-
-    async fn answers(&self, addr: SocketAddr) -> bool {
-        Gateway::new(addr).healthy().await
-    }
-}
+use crate::server::Server;
 
 /// The bytes that a fixture's registry writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
