@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -10,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use callsign_testkit::etcd::{Etcd, Gateway};
 use callsign_testkit::proxy::Proxy;
 use callsign_testkit::server::{Process, Server};
+use callsign_testkit::testbed;
 use etcd_client::Client;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -43,35 +45,79 @@ impl Figures {
     }
 }
 
+/// Who watches.
+#[derive(Clone, Copy)]
+enum Contestant {
+    /// etcd's own client, in Go: the raw watch.
+    Raw,
+    /// The client library beneath callsign, bare.
+    Bare,
+    Callsign,
+    GoKit,
+}
+
+use Contestant::{Bare, Callsign, GoKit, Raw};
+
+const CONTESTANTS: [Contestant; 4] = [Raw, Bare, Callsign, GoKit];
+
+impl Contestant {
+    /// Runs it as a child of its own.
+    fn command(self, address: SocketAddr, service: &str) -> Result<Command> {
+        let own = |how: &str| -> Result<Command> {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.args(["watch", how, &address.to_string(), service]);
+            Ok(command)
+        };
+        let peer = |how: &str| -> Result<Command> {
+            let mut command = Command::new(testbed::find("peers", "CALLSIGN_PEERS_BIN")?);
+            command.args(["watch", how, &address.to_string(), service]);
+            Ok(command)
+        };
+        match self {
+            Raw => peer("raw"),
+            GoKit => peer("gokit"),
+            Bare => own("bare"),
+            Callsign => own("callsign"),
+        }
+    }
+}
+
 pub async fn run(sizes: &[usize]) -> Result<()> {
     let mut server = Etcd::server()?;
     server.start().await?;
-    let mut rows = Vec::new();
+    println!(
+        "| instances | | etcd's Go client | bare etcd-client | callsign | Go kit | callsign / Go client | callsign / bare | Go kit / Go client |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
     for &size in sizes {
         let service = format!("bench{size}");
         fill(&server, &service, size).await?;
-        let (mut raw, mut ours) = (Figures::default(), Figures::default());
+        let mut all = CONTESTANTS.map(|_| Figures::default());
         for round in 0..ROUNDS {
             // In turn, so that a machine whose speed drifts does not favour one.
-            watch(&server, "raw", &service, size, &mut raw).await?;
-            watch(&server, "callsign", &service, size, &mut ours).await?;
+            for (who, figures) in CONTESTANTS.into_iter().zip(&mut all) {
+                watch(&server, who, &service, size, figures).await?;
+            }
             eprintln!("{size} instances: round {} of {ROUNDS}", round + 1);
         }
-        raw.bytes = bytes(&server, "raw", &service).await?;
-        ours.bytes = bytes(&server, "callsign", &service).await?;
-        rows.push((size, raw, ours));
-    }
-    println!("| instances | | bare client | callsign | ratio |\n|---|---|---|---|---|");
-    for (size, raw, ours) in &rows {
-        let row = |what: &str, raw: f64, ours: f64| {
-            println!("| {size} | {what} | {raw:.2} | {ours:.2} | {:.2} |", ours / raw);
+        for (who, figures) in CONTESTANTS.into_iter().zip(&mut all) {
+            figures.bytes = bytes(&server, who, &service).await?;
+        }
+        let row = |what: &str, figure: fn(&Figures) -> f64| {
+            let [raw, bare, callsign, gokit] = all.each_ref().map(figure);
+            println!(
+                "| {size} | {what} | {raw:.2} | {bare:.2} | {callsign:.2} | {gokit:.2} | {:.2} | {:.2} | {:.2} |",
+                callsign / raw,
+                callsign / bare,
+                gokit / raw
+            );
         };
-        row("write to wake-up, p50 ms", raw.latency(0.5), ours.latency(0.5));
-        row("write to wake-up, p99 ms", raw.latency(0.99), ours.latency(0.99));
-        row("watcher's processor ms a change", raw.cpu(), ours.cpu());
-        row("bytes received a change", raw.bytes, ours.bytes);
-        row("first list, ms", raw.listed[0], ours.listed[0]);
-        row("resident memory, MiB", raw.rss, ours.rss);
+        row("write to wake-up, p50 ms", |f| f.latency(0.5));
+        row("write to wake-up, p90 ms", |f| f.latency(0.9));
+        row("watcher's processor ms a change", Figures::cpu);
+        row("bytes received a change", |f| f.bytes);
+        row("first list, ms", |f| f.listed[0]);
+        row("resident memory, MiB", |f| f.rss);
     }
     Ok(())
 }
@@ -79,7 +125,8 @@ pub async fn run(sizes: &[usize]) -> Result<()> {
 fn entry(service: &str, n: usize, weight: usize) -> (String, Vec<u8>) {
     let address = format!("10.{}.{}.{}:50051", n >> 16, (n >> 8) & 255, n & 255);
     let value = format!(r#"{{"Op":0,"Addr":"{address}","Metadata":null,"callsign":{{"weight":{weight}}}}}"#);
-    (format!("services/{service}/{address}"), value.into_bytes())
+    // With the slash, as Go kit has it; callsign reads both.
+    (format!("/services/{service}/{address}"), value.into_bytes())
 }
 
 /// A weight that was never written: what changes nothing wakes nobody.
@@ -102,11 +149,8 @@ struct Watcher {
     said: Receiver<(String, u128)>,
 }
 
-fn spawn(how: &str, address: std::net::SocketAddr, service: &str) -> Result<Watcher> {
-    let url = if how == "raw" { address.to_string() } else { format!("etcd://{address}/services") };
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(["watch", how, &url, service]).stdout(Stdio::piped());
-    let mut process = Process::spawn(&mut command)?;
+fn spawn(who: Contestant, address: SocketAddr, service: &str) -> Result<Watcher> {
+    let mut process = Process::spawn(who.command(address, service)?.stdout(Stdio::piped()))?;
     let out = process.stdout().ok_or("no output")?;
     let (tell, said) = channel();
     std::thread::spawn(move || {
@@ -150,12 +194,12 @@ impl Watcher {
 
 async fn watch(
     server: &Server<Etcd>,
-    how: &str,
+    who: Contestant,
     service: &str,
     size: usize,
     into: &mut Figures,
 ) -> Result<()> {
-    let watcher = spawn(how, server.addr(), service)?;
+    let watcher = spawn(who, server.addr(), service)?;
     into.listed.push(watcher.wait("listed")? as f64 / 1000.0);
     let mut writer = Client::connect([server.addr().to_string()], None).await?;
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -174,9 +218,9 @@ async fn watch(
 }
 
 /// Bytes that reach the watcher for one change.
-async fn bytes(server: &Server<Etcd>, how: &str, service: &str) -> Result<f64> {
+async fn bytes(server: &Server<Etcd>, who: Contestant, service: &str) -> Result<f64> {
     let proxy = Proxy::start(server.addr()).await?;
-    let watcher = spawn(how, proxy.addr(), service)?;
+    let watcher = spawn(who, proxy.addr(), service)?;
     tokio::task::block_in_place(|| watcher.wait("listed"))?;
     tokio::time::sleep(Duration::from_millis(500)).await;
     let mut writer = Client::connect([server.addr().to_string()], None).await?;

@@ -7,10 +7,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use callsign_core::RegistryUrl;
 use etcd_client::{Client, GetOptions, WatchOptions};
 
-pub async fn run(how: &str, url: &str, service: &str) -> Result<(), Box<dyn Error>> {
+pub async fn run(how: &str, address: &str, service: &str) -> Result<(), Box<dyn Error>> {
     match how {
-        "raw" => raw(url, service).await,
-        _ => callsign(url, service).await,
+        "bare" => bare(address, service).await,
+        _ => callsign(&format!("etcd://{address}/services"), service).await,
     }
 }
 
@@ -25,10 +25,10 @@ fn seen() -> Result<(), Box<dyn Error>> {
 }
 
 /// The least that anybody can do: one list, one watch, nothing decoded.
-async fn raw(address: &str, service: &str) -> Result<(), Box<dyn Error>> {
+async fn bare(address: &str, service: &str) -> Result<(), Box<dyn Error>> {
     let begun = Instant::now();
     let mut client = Client::connect([address], None).await?;
-    let prefix = format!("services/{service}/");
+    let prefix = format!("/services/{service}/");
     let mut kv = client.kv_client().max_decoding_message_size(64 << 20);
     let listed = kv.get(prefix.as_str(), Some(GetOptions::new().with_prefix())).await?;
     let from = listed.header().map_or(0, etcd_client::ResponseHeader::revision) + 1;
