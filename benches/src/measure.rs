@@ -1,17 +1,16 @@
 //! The parent: starts etcd and the watchers, writes, and does the sums.
 
 use std::error::Error;
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use callsign_testkit::etcd::{Etcd, Gateway};
+use callsign_testkit::peers::Peer;
+use callsign_testkit::process::Program;
 use callsign_testkit::proxy::Proxy;
-use callsign_testkit::server::{Process, Server};
-use callsign_testkit::testbed;
+use callsign_testkit::server::Server;
 use etcd_client::Client;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -62,23 +61,17 @@ const CONTESTANTS: [Contestant; 4] = [Raw, Bare, Callsign, GoKit];
 
 impl Contestant {
     /// Runs it as a child of its own.
-    fn command(self, address: SocketAddr, service: &str) -> Result<Command> {
-        let own = |how: &str| -> Result<Command> {
+    fn watch(self, address: SocketAddr, service: &str) -> Result<Program> {
+        let own = |how: &str| {
             let mut command = Command::new(std::env::current_exe()?);
-            command.args(["watch", how, &address.to_string(), service]);
-            Ok(command)
+            Program::spawn(command.args(["watch", how, &address.to_string(), service]))
         };
-        let peer = |how: &str| -> Result<Command> {
-            let mut command = Command::new(testbed::find("peers", "CALLSIGN_PEERS_BIN")?);
-            command.args(["watch", how, &address.to_string(), service]);
-            Ok(command)
-        };
-        match self {
-            Raw => peer("raw"),
-            GoKit => peer("gokit"),
+        Ok(match self {
+            Raw => Peer::Raw.watch(address, service),
             Bare => own("bare"),
             Callsign => own("callsign"),
-        }
+            GoKit => Peer::GoKit.watch(address, service),
+        }?)
     }
 }
 
@@ -144,41 +137,21 @@ async fn fill(server: &Server<Etcd>, service: &str, size: usize) -> Result<()> {
     Ok(())
 }
 
-struct Watcher {
-    process: Process,
-    said: Receiver<(String, u128)>,
-}
-
-fn spawn(who: Contestant, address: SocketAddr, service: &str) -> Result<Watcher> {
-    let mut process = Process::spawn(who.command(address, service)?.stdout(Stdio::piped()))?;
-    let out = process.stdout().ok_or("no output")?;
-    let (tell, said) = channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(out).lines().map_while(std::io::Result::ok) {
-            let Some((what, number)) = line.split_once(' ') else { continue };
-            let Ok(number) = number.parse() else { continue };
-            if tell.send((what.to_owned(), number)).is_err() {
-                return;
-            }
-        }
-    });
-    Ok(Watcher { process, said })
-}
+struct Watcher(Program);
 
 impl Watcher {
-    fn wait(&self, what: &str) -> Result<u128> {
-        loop {
-            let (said, number) = self.said.recv_timeout(Duration::from_secs(20))?;
-            if said == what {
-                return Ok(number);
-            }
-        }
+    fn start(who: Contestant, address: SocketAddr, service: &str) -> Result<Self> {
+        who.watch(address, service).map(Self)
+    }
+
+    async fn wait(&mut self, what: &str) -> Result<u128> {
+        Ok(self.0.said(what, Duration::from_secs(20)).await.parse()?)
     }
 
     /// Nanoseconds on a processor so far, over all threads.
     fn cpu(&self) -> Result<u64> {
         let mut sum = 0;
-        for task in std::fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.0.process.id()))? {
             let stat = std::fs::read_to_string(task?.path().join("schedstat"))?;
             sum += stat.split(' ').next().and_then(|nanos| nanos.parse::<u64>().ok()).unwrap_or(0);
         }
@@ -186,7 +159,7 @@ impl Watcher {
     }
 
     fn rss(&self) -> Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.process.id()))?;
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).ok_or("no VmRSS")?;
         Ok(line.split_whitespace().nth(1).ok_or("no VmRSS")?.parse::<f64>()? / 1024.0)
     }
@@ -199,8 +172,8 @@ async fn watch(
     size: usize,
     into: &mut Figures,
 ) -> Result<()> {
-    let watcher = spawn(who, server.addr(), service)?;
-    into.listed.push(watcher.wait("listed")? as f64 / 1000.0);
+    let mut watcher = Watcher::start(who, server.addr(), service)?;
+    into.listed.push(watcher.wait("listed ").await? as f64 / 1000.0);
     let mut writer = Client::connect([server.addr().to_string()], None).await?;
     tokio::time::sleep(Duration::from_millis(500)).await;
     for change in 0..CHANGES {
@@ -208,7 +181,7 @@ async fn watch(
         let before = watcher.cpu()?;
         let sent = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
         writer.put(key, value, None).await?;
-        let seen = watcher.wait("seen")?;
+        let seen = watcher.wait("seen ").await?;
         into.latencies.push(seen.saturating_sub(sent) as f64 / 1e6);
         tokio::time::sleep(APART).await;
         into.cpu.push((watcher.cpu()? - before) as f64 / 1e6);
@@ -220,15 +193,15 @@ async fn watch(
 /// Bytes that reach the watcher for one change.
 async fn bytes(server: &Server<Etcd>, who: Contestant, service: &str) -> Result<f64> {
     let proxy = Proxy::start(server.addr()).await?;
-    let watcher = spawn(who, proxy.addr(), service)?;
-    tokio::task::block_in_place(|| watcher.wait("listed"))?;
+    let mut watcher = Watcher::start(who, proxy.addr(), service)?;
+    watcher.wait("listed ").await?;
     tokio::time::sleep(Duration::from_millis(500)).await;
     let mut writer = Client::connect([server.addr().to_string()], None).await?;
     let before = proxy.bytes_down();
     for change in 0..CHANGES {
         let (key, value) = entry(service, 1 + change, fresh());
         writer.put(key, value, None).await?;
-        tokio::task::block_in_place(|| watcher.wait("seen"))?;
+        watcher.wait("seen ").await?;
         tokio::time::sleep(APART).await;
     }
     Ok((proxy.bytes_down() - before) as f64 / CHANGES as f64)

@@ -1,7 +1,6 @@
 //! [`Server`]: a real server process, which can be killed, paused, wiped and started again on the same port.
 //!
-//! It ends with the test: when the handle is dropped, also by a panic, and when the test process itself is
-//! killed, by a reaper that waits for that.
+//! It ends with the test, however that ends: see [`Process`].
 
 use std::ffi::OsString;
 use std::fmt::Debug;
@@ -9,15 +8,15 @@ use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use crate::ports::Port;
+use crate::process::Process;
 
 /// How long a server may take until it answers.
 const START: Duration = Duration::from_secs(60);
@@ -98,7 +97,7 @@ impl<K: Kind> Server<K> {
     pub async fn ready(&mut self) -> io::Result<()> {
         let start = Instant::now();
         while !self.kind.answers(self.addr()).await {
-            let ended = self.process.as_mut().map_or(Ok(None), |process| process.child.try_wait())?;
+            let ended = self.process.as_mut().map_or(Ok(None), Process::try_ended)?;
             if ended.is_some() || start.elapsed() > START {
                 self.process = None;
                 let how = ended.map_or("did not answer".to_owned(), |status| format!("ended by {status}"));
@@ -149,7 +148,7 @@ impl<K: Kind> Server<K> {
     /// # Errors
     /// It does not run.
     pub fn pause(&self) -> io::Result<()> {
-        self.running()?.signal(Signal::STOP)
+        self.running()?.pause()
     }
 
     /// Lets it go on.
@@ -157,7 +156,7 @@ impl<K: Kind> Server<K> {
     /// # Errors
     /// It does not run.
     pub fn resume(&self) -> io::Result<()> {
-        self.running()?.signal(Signal::CONT)
+        self.running()?.resume()
     }
 
     /// Kills it and takes its data away: the next start is a first start, on the same port.
@@ -201,170 +200,5 @@ impl<K: Kind> Server<K> {
     fn running(&self) -> io::Result<&Process> {
         let name = self.kind.name();
         self.process.as_ref().ok_or_else(|| io::Error::other(format!("{name} does not run")))
-    }
-}
-
-/// A child process that is killed when this is dropped, and when this process ends in whatever way.
-#[derive(Debug)]
-pub struct Process {
-    child: Child,
-    reaper: Child,
-}
-
-impl Process {
-    /// Starts it.
-    ///
-    /// # Errors
-    /// It, or its reaper, cannot be started.
-    pub fn spawn(command: &mut Command) -> io::Result<Self> {
-        let mut child = command.spawn()?;
-        // The reaper holds one end of a pipe whose other end only this process has: it reads until this process
-        // is gone. Unlike a parent-death signal it does not mind which thread has started the child.
-        let reaper = Command::new("sh")
-            .args(["-c", "trap '' INT TERM HUP; read -r never; kill -9 \"$1\" 2>/dev/null", "reaper"])
-            .arg(child.id().to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        match reaper {
-            Ok(reaper) => Ok(Self { child, reaper }),
-            Err(error) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                Err(error)
-            }
-        }
-    }
-
-    /// Its process id.
-    #[must_use]
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Its end of what it prints, where that is piped; once.
-    pub fn stdout(&mut self) -> Option<std::process::ChildStdout> {
-        self.child.stdout.take()
-    }
-
-    /// Freezes it.
-    ///
-    /// # Errors
-    /// It has ended.
-    pub fn pause(&self) -> io::Result<()> {
-        self.signal(Signal::STOP)
-    }
-
-    /// Lets it go on.
-    ///
-    /// # Errors
-    /// It has ended.
-    pub fn resume(&self) -> io::Result<()> {
-        self.signal(Signal::CONT)
-    }
-
-    /// Asks it to end (SIGTERM).
-    ///
-    /// # Errors
-    /// It has ended.
-    pub fn terminate(&self) -> io::Result<()> {
-        self.signal(Signal::TERM)
-    }
-
-    /// Asks it to end, and waits until it has.
-    ///
-    /// # Errors
-    /// It does not within `within`.
-    pub async fn stop(&mut self, within: Duration) -> io::Result<ExitStatus> {
-        self.terminate()?;
-        self.ended(within).await
-    }
-
-    /// Waits until it has ended by itself.
-    ///
-    /// # Errors
-    /// It does not within `within`.
-    pub async fn ended(&mut self, within: Duration) -> io::Result<ExitStatus> {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(status);
-            }
-            if start.elapsed() > within {
-                return Err(io::Error::other(format!("process {} did not end within {within:?}", self.id())));
-            }
-            sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    fn signal(&self, signal: Signal) -> io::Result<()> {
-        // Not waited for yet, so that the id cannot be another's by now.
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        Ok(kill_process(pid.ok_or_else(|| io::Error::other("not a process id"))?, signal)?)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // The reaper first: once the child has been waited for, its id may become another's.
-        let _ = self.reaper.kill();
-        let _ = self.reaper.wait();
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wait::eventually;
-    use std::io::{BufRead, BufReader};
-
-    fn alive(pid: u32) -> bool {
-        // A zombie has ended.
-        std::fs::read_to_string(format!("/proc/{pid}/stat"))
-            .is_ok_and(|stat| !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')))
-    }
-
-    #[test]
-    fn dropped_is_dead_even_when_paused() {
-        let process = Process::spawn(Command::new("sleep").arg("600")).unwrap();
-        let (child, reaper) = (process.id(), process.reaper.id());
-        assert!(alive(child));
-        process.pause().unwrap();
-        drop(process);
-        assert!(!alive(child) && !alive(reaper));
-    }
-
-    #[tokio::test]
-    async fn stops_when_asked() {
-        let mut process = Process::spawn(Command::new("sleep").arg("600")).unwrap();
-        assert!(!process.stop(Duration::from_secs(5)).await.unwrap().success());
-    }
-
-    /// This test binary is started again, starts a process, says which, and is killed.
-    #[tokio::test]
-    async fn dies_with_its_killed_parent() {
-        const CHILD: &str = "CALLSIGN_TESTKIT_CHILD";
-        if std::env::var_os(CHILD).is_some() {
-            let process = Process::spawn(Command::new("sleep").arg("600")).unwrap();
-            println!("\nstarted {}", process.id());
-            sleep(Duration::from_secs(600)).await;
-        }
-        let mut parent = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "server::tests::dies_with_its_killed_parent", "--nocapture"])
-            .env(CHILD, "1")
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(parent.stdout.take().unwrap()).lines();
-        let started =
-            lines.map_while(Result::ok).find_map(|line| line.strip_prefix("started ")?.parse().ok());
-        let grandchild: u32 = started.unwrap();
-        assert!(alive(grandchild));
-        parent.kill().unwrap();
-        parent.wait().unwrap();
-        eventually(Duration::from_secs(5), "the grandchild is dead", async || !alive(grandchild)).await;
     }
 }

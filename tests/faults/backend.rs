@@ -1,11 +1,10 @@
 //! [`Backend`]: a gRPC server that registers itself, as a process of its own, to be killed and paused.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use callsign::{Instance, InstanceId, ServiceName};
-use callsign_testkit::server::Process;
+use callsign_testkit::process::{Process, Program};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tonic::transport::Server;
@@ -13,47 +12,29 @@ use tonic::transport::server::TcpIncoming;
 
 const URL: &str = "CALLSIGN_FAULTS_URL";
 const SERVICE: &str = "CALLSIGN_FAULTS_SERVICE";
-const LISTEN: &str = "CALLSIGN_FAULTS_LISTEN";
 
 /// One backend process, which has registered once.
 #[derive(Debug)]
 pub(crate) struct Backend {
-    pub(crate) process: Process,
+    program: Program,
     pub(crate) id: InstanceId,
 }
 
 impl Backend {
     /// Starts one on a free port, and waits until it is registered.
     pub(crate) async fn start(url: &str, service: &ServiceName) -> Self {
-        Self::start_at(url, service, "127.0.0.1:0").await
-    }
-
-    /// Starts one on `listen`, and waits until it is registered.
-    pub(crate) async fn start_at(url: &str, service: &ServiceName, listen: &str) -> Self {
         // This binary itself, as the one test that is no test.
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
             .args(["--exact", "backend::serve", "--ignored", "--nocapture"])
-            .envs([(URL, url), (SERVICE, service.as_str()), (LISTEN, listen)])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
-        let mut process = Process::spawn(&mut command).unwrap();
-        let stdout = process.stdout().unwrap();
-        let (tell, registered) = tokio::sync::oneshot::channel();
-        // Read to its end, or the backend could not print any more. The thread ends with the process.
-        std::thread::spawn(move || {
-            let mut tell = Some(tell);
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if let Some((_, id)) = line.split_once("registered as ")
-                    && let Some(tell) = tell.take()
-                {
-                    let _ = tell.send(id.to_owned());
-                }
-            }
-        });
-        let registered = tokio::time::timeout(Duration::from_secs(30), registered);
-        let id = registered.await.expect("a backend does not register").expect("a backend ended");
-        Self { process, id: InstanceId::new(&id).unwrap() }
+            .envs([(URL, url), (SERVICE, service.as_str())]);
+        let mut program = Program::spawn(&mut command).unwrap();
+        let id = program.said("registered as ", Duration::from_secs(30)).await;
+        Self { program, id: InstanceId::new(&id).unwrap() }
+    }
+
+    pub(crate) fn process(&mut self) -> &mut Process {
+        &mut self.program.process
     }
 }
 
@@ -63,7 +44,7 @@ impl Backend {
 async fn serve() {
     let Ok(url) = std::env::var(URL) else { return };
     let mut asked = signal(SignalKind::terminate()).unwrap();
-    let listener = TcpListener::bind(std::env::var(LISTEN).unwrap()).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let registry = callsign::open(&url).unwrap();
     let service: ServiceName = std::env::var(SERVICE).unwrap().parse().unwrap();

@@ -37,11 +37,11 @@ async fn row_7_backend_leaves() {
     let mut scene = Scene::set(TUNING).await;
     let mut leaver = scene.backends.pop().unwrap();
     let id = leaver.id.clone();
-    leaver.process.terminate().unwrap();
+    leaver.process().terminate().unwrap();
     let draining = |s: &Snapshot| s.get(&id).is_some_and(|listed| listed.state() == State::Draining);
     until(&mut scene.watch, Duration::from_secs(1), "draining", draining).await;
     until(&mut scene.watch, Duration::from_secs(3), "gone", |s| s.get(&id).is_none()).await;
-    assert!(leaver.process.ended(Duration::from_secs(10)).await.unwrap().success());
+    assert!(leaver.process().ended(Duration::from_secs(10)).await.unwrap().success());
     scene.end_unharmed().await;
 }
 
@@ -55,7 +55,7 @@ async fn row_7_rolling_restarts() {
         until(&mut scene.watch, TTL, "the new one is seen", |s| s.get(&new.id).is_some()).await;
         scene.backends.push(new);
         let mut old = scene.backends.remove(0);
-        let status = old.process.stop(Duration::from_secs(10)).await.unwrap();
+        let status = old.process().stop(Duration::from_secs(10)).await.unwrap();
         assert!(status.success(), "round {round}: {status}");
     }
     scene.recorder.check_safety();
@@ -68,10 +68,10 @@ async fn row_8_backend_frozen() {
     let mut scene = Scene::set(TUNING).await;
     let id = scene.backends[0].id.clone();
     let start = Instant::now();
-    scene.backends[0].process.pause().unwrap();
+    scene.backends[0].process().pause().unwrap();
     until(&mut scene.watch, TTL + Duration::from_secs(3), "expired", |s| s.get(&id).is_none()).await;
     sleep((TTL * 3).saturating_sub(start.elapsed())).await;
-    scene.backends[0].process.resume().unwrap();
+    scene.backends[0].process().resume().unwrap();
     eventually(Duration::from_secs(2), "its entry is back", async || scene.entries().await == 4).await;
     until(&mut scene.watch, Duration::from_secs(1), "it is back", |s| s.get(&id).is_some()).await;
     sleep(Duration::from_secs(1)).await;
@@ -90,14 +90,14 @@ async fn row_8_backend_frozen() {
 async fn row_8_no_zombie_overwrites_its_successor() {
     let mut scene = Scene::set(TUNING).await;
     let id = scene.backends[0].id.clone();
-    scene.backends[0].process.pause().unwrap();
+    scene.backends[0].process().pause().unwrap();
     until(&mut scene.watch, TTL + Duration::from_secs(3), "expired", |s| s.get(&id).is_none()).await;
     let content = Instance::new(&scene.service, id.as_str()).unwrap().with_weight(42);
     let successor = ok(scene.clients.register(content).await, "register");
     let is_successor = |s: &Snapshot| s.get(&id).is_some_and(|listed| listed.weight() == 42);
     until(&mut scene.watch, Duration::from_secs(2), "the successor is seen", is_successor).await;
     let seen = Instant::now();
-    scene.backends[0].process.resume().unwrap();
+    scene.backends[0].process().resume().unwrap();
     // There is no condition to wait for: it is to leave things as they are.
     sleep(Duration::from_secs(5)).await;
     assert!(successor.status().is_registered(), "{:?}", successor.status());
@@ -106,7 +106,7 @@ async fn row_8_no_zombie_overwrites_its_successor() {
     assert_eq!(scene.entries().await, 4);
     // Nor does its end take the successor along.
     let mut zombie = scene.backends.remove(0);
-    zombie.process.stop(Duration::from_secs(10)).await.unwrap();
+    zombie.process().stop(Duration::from_secs(10)).await.unwrap();
     assert!(is_successor(&scene.watch.snapshot()));
     assert_eq!(scene.entries().await, 4);
 }

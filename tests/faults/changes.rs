@@ -110,7 +110,7 @@ async fn row_23_two_registrars_of_one_id() {
     ok(loser.deregister().await, "deregister");
     // The first owner of all ends too.
     let mut first = scene.backends.remove(0);
-    first.process.stop(Duration::from_secs(10)).await.unwrap();
+    first.process().stop(Duration::from_secs(10)).await.unwrap();
     assert_eq!(scene.entries().await, 4);
     assert!(winner.status().is_registered());
     let is_winner = |s: &Snapshot| s.len() == 4 && s.get(&id).is_some_and(|listed| listed.weight() == 7);

@@ -1,14 +1,14 @@
 //! Row 19: 10,000 instances, a hundred of which change each second.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
+use std::io::Write;
+use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use callsign::ServiceName;
 use callsign_testkit::conformance::resources::rss;
 use callsign_testkit::etcd::EtcdFixture;
-use callsign_testkit::server::Process;
+use callsign_testkit::process::Program;
 use callsign_testkit::wait::until;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -34,24 +34,10 @@ async fn row_19_ten_thousand() {
     let entries: Vec<_> = (0..INSTANCES).map(|n| entry(&prefix, n, 0)).collect();
     fixture.raw().put_many(&entries, 0).await.unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command
-        .args(["--exact", "scale::follow", "--ignored", "--nocapture"])
-        .env(URL, fixture.url())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
-    let mut follower = Process::spawn(&mut command).unwrap();
-    let stdout = follower.stdout().unwrap();
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let reading = tokio::task::spawn_blocking(move || {
-        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            if let Some((_, said)) = line.split_once("follow: ") {
-                tell.send(said.to_owned()).unwrap();
-            }
-        }
-    });
+    command.args(["--exact", "scale::follow", "--ignored", "--nocapture"]).env(URL, fixture.url());
+    let mut follower = Program::spawn(&mut command).unwrap();
     let mut said = async || {
-        let said = tokio::time::timeout(Duration::from_secs(60), told.recv()).await.expect("it says nothing");
-        let said = said.expect("it ended");
+        let said = follower.said("follow: ", Duration::from_secs(60)).await;
         println!("{said}");
         let numbers: HashMap<String, u64> = said
             .split_whitespace()
@@ -77,8 +63,7 @@ async fn row_19_ten_thousand() {
     assert!(followed["p99_ms"] <= 1_000, "{followed:?}");
     assert!(followed["publishes_in_10_s"] <= 105, "{followed:?}");
     assert!(followed["rss_kb"] <= 64 * 1024, "{followed:?}");
-    follower.ended(Duration::from_secs(20)).await.unwrap();
-    reading.await.unwrap();
+    follower.process.ended(Duration::from_secs(20)).await.unwrap();
 }
 
 /// Not a test: what the process of [`row_19_ten_thousand`] runs.

@@ -102,7 +102,8 @@ func (g grpcNaming) call(service string, calls int) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return healthCalls(g.target(service), calls, grpc.WithResolvers(builder))
+	// Of the target it would make the authority services%2Fbook, which HTTP/2 servers in Rust refuse.
+	return healthCalls(g.target(service), calls, grpc.WithResolvers(builder), grpc.WithAuthority(service))
 }
 
 func dial(target string, more ...grpc.DialOption) (*grpc.ClientConn, error) {
