@@ -41,6 +41,7 @@
 mod backends;
 mod open;
 
+pub use callsign_core::file;
 #[doc(inline)]
 pub use callsign_core::{
     Address, Claim, Error, ErrorKind, Freshness, Instance, InstanceId, InstanceWatch, Instancer, Kept, Lease,

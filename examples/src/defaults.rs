@@ -1,6 +1,6 @@
 //! Which registry is used when nothing else is said.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The registry's URL: the local server of the backend that was built in, or else a directory of this user.
 #[must_use]
@@ -9,7 +9,7 @@ pub fn registry_url() -> String {
         // Go kit's format, so that its services are found, and find ours.
         return "etcd://127.0.0.1:2379/services?format=gokit".to_owned();
     }
-    file_url(&own_dir().join("callsign-book"))
+    callsign::file::url(&own_dir().join("callsign-book"))
 }
 
 /// A place that other users of the machine do not write to, where there is one.
@@ -18,38 +18,9 @@ fn own_dir() -> PathBuf {
     runtime.filter(|dir| dir.is_absolute() && dir.is_dir()).unwrap_or_else(std::env::temp_dir)
 }
 
-/// The URL of a directory as a registry.
-#[must_use]
-pub fn file_url(dir: &Path) -> String {
-    let mut url = String::from("file://");
-    let path = dir.to_string_lossy();
-    if !path.starts_with('/') {
-        // C:\dir is file:///C:/dir
-        url.push('/');
-    }
-    for c in path.chars() {
-        match c {
-            '%' => url.push_str("%25"),
-            '?' => url.push_str("%3F"),
-            '#' => url.push_str("%23"),
-            '\\' if cfg!(windows) => url.push('/'),
-            c => url.push(c),
-        }
-    }
-    url
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_directory_survives_its_url() {
-        for dir in ["/tmp/x", "/tmp/a b?c#d%20", "/tmp/书"] {
-            let url = callsign::RegistryUrl::parse(&file_url(Path::new(dir))).unwrap();
-            assert_eq!((url.scheme(), url.path()), ("file", dir));
-        }
-    }
 
     #[test]
     fn the_default_can_be_opened() {

@@ -13,7 +13,7 @@ use crate::cli::{self, Failure, Signals};
 use crate::client::ClientArgs;
 use crate::server::ServerArgs;
 use crate::text::Lang;
-use crate::{client, defaults, server};
+use crate::{client, server};
 
 /// How long the servers have to register, and to leave.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -59,7 +59,7 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
 async fn show(calls: u64, lang: Lang) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     let dir = tempfile::Builder::new().prefix("callsign-demo-").tempdir()?;
-    let url = format!("{}?drain=200ms", defaults::file_url(dir.path()));
+    let url = format!("{}?drain=200ms", callsign::file::url(dir.path()));
     let lang = if lang == Lang::En { "en" } else { "zh" };
 
     let args =

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
 
-use book::defaults::file_url;
+use callsign::file::url as file_url;
 use callsign::{InstanceWatch, Snapshot, State};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, Lines};

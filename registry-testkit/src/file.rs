@@ -36,7 +36,7 @@ impl FileFixture {
     /// The registry's URL.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("file://{}", self.dir.path().display())
+        callsign_core::file::url(self.dir.path())
     }
 
     fn service(&self, service: &ServiceName) -> PathBuf {

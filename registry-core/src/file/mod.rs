@@ -33,7 +33,7 @@ mod registry;
 mod source;
 mod wire;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -72,6 +72,33 @@ pub fn open(url: &RegistryUrl) -> Result<Registry> {
     let settings = defaults.with_query(&mut query)?;
     query.finish()?;
     Registry::new(url.to_string(), Files::new(root, settings))
+}
+
+/// The URL of a directory as a registry, to which a query may be appended.
+///
+/// ```
+/// # use std::path::Path;
+/// # #[cfg(unix)]
+/// assert_eq!(callsign_core::file::url(Path::new("/tmp/100% books")), "file:///tmp/100%25 books");
+/// ```
+#[must_use]
+pub fn url(dir: &Path) -> String {
+    let path = dir.to_string_lossy();
+    let mut url = String::from("file://");
+    if !path.starts_with('/') {
+        // C:\dir is file:///C:/dir
+        url.push('/');
+    }
+    for c in path.chars() {
+        match c {
+            '%' => url.push_str("%25"),
+            '?' => url.push_str("%3F"),
+            '#' => url.push_str("%23"),
+            '\\' if cfg!(windows) => url.push('/'),
+            c => url.push(c),
+        }
+    }
+    url
 }
 
 fn root(url: &RegistryUrl) -> Result<PathBuf> {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use super::lock::{LockFile, Taken};
 use super::names::Place;
 use super::source::FileSource;
-use super::wire;
+use super::{url, wire};
 use crate::backend::{Source, Update};
 use crate::error::{Error, ErrorKind, Result};
 use crate::instancer::InstanceWatch;
@@ -39,7 +39,7 @@ impl TempDir {
     }
 
     fn registry_with(&self, query: &str) -> Registry {
-        open(&format!("file://{}/a/b{query}", self.0.display())).unwrap()
+        open(&format!("{}{query}", url(&self.root()))).unwrap()
     }
 
     fn root(&self) -> PathBuf {
@@ -109,19 +109,27 @@ async fn a_url_is_an_absolute_directory_and_known_keys() {
         ("file://dir/x", "names a host"),
         ("file://user:canary@/x", "has TLS or a user"),
         ("file+tls:///x", "has TLS or a user"),
-        ("file:///x?ttl=5s", "lives exactly as long as its owner"),
-        ("file:///x?drian=5s", "drain, grace"),
-        ("file:///x?drain=5", "duration"),
+        ("file:///C:/x?ttl=5s", "lives exactly as long as its owner"),
+        ("file:///C:/x?drian=5s", "drain, grace"),
+        ("file:///C:/x?drain=5", "duration"),
         ("file:///x%00y", "absolute path"),
     ] {
         let error = refused(open(url));
         assert_eq!(error.kind(), ErrorKind::Invalid, "{url}");
         assert!(error.to_string().contains(says) && !error.to_string().contains("canary"), "{url}: {error}");
     }
-    let registry = open("file:///x/y%20z?drain=0s&verify=1s&grace=5s").unwrap();
-    assert_eq!(format!("{registry:?}"), "file:///x/y z");
+    let registry = open("file:///C:/y%20z?drain=0s&verify=1s&grace=5s").unwrap();
+    assert_eq!(format!("{registry:?}"), "file:///C:/y z");
     assert_eq!(registry.settings().grace, Duration::from_secs(5));
-    assert_eq!(open("file:///x").unwrap().settings().grace, Duration::ZERO);
+    assert_eq!(open("file:///C:/x").unwrap().settings().grace, Duration::ZERO);
+}
+
+#[test]
+fn a_directory_survives_its_url() {
+    for dir in ["/tmp/x", "/tmp/a b?c#d%20", "/tmp/书"] {
+        let parsed = RegistryUrl::parse(&url(std::path::Path::new(dir))).unwrap();
+        assert_eq!((parsed.scheme(), parsed.path()), ("file", dir));
+    }
 }
 
 #[tokio::test]
@@ -313,7 +321,7 @@ async fn a_directory_that_cannot_be_used_is_named() {
     let file = dir.0.join("file");
     fs::write(&file, "").unwrap();
     for root in [file.clone(), file.join("below")] {
-        let registry = open(&format!("file://{}?drain=0s", root.display())).unwrap();
+        let registry = open(&format!("{}?drain=0s", url(&root))).unwrap();
         let error = refused(registry.register(instance(1)).await);
         assert_eq!(error.kind(), ErrorKind::Invalid);
         assert!(error.to_string().contains(&*root.to_string_lossy()), "{error}");
