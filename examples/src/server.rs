@@ -212,7 +212,8 @@ async fn follow(args: &ServerArgs, registry: &Registry, registration: &mut Regis
             Status::Superseded => {
                 Some(format!("{id} was registered by another server: clients no longer come here"))
             }
-            Status::Released => return Failure::Failed("the registration has ended".into()),
+            Status::Released { error: None } => return Failure::Failed("the registration has ended".into()),
+            Status::Released { error: Some(error) } => return Failure::Failed(error.into()),
             status => status.error().map(|error| {
                 let what = if ever { "keeps trying to stay registered in" } else { "waits to register in" };
                 format!("{id} {what} {registry:?}: {}", error.chain())

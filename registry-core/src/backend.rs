@@ -173,8 +173,10 @@ pub struct Terms {
 /// - Calls never overlap. Any call may be dropped at any await, after which the next one may be any other:
 ///   what had been written is then unknown, and `claim(Again)` and `release` must be right all the same.
 /// - `Err` means "not known": the driver asks again. A permanent kind of error
-///   ([`Error::is_permanent`](crate::Error::is_permanent)) also fails whoever waits in `register` or `update`. Only
-///   [`Kept::Lost`] is a loss, only [`Kept::Superseded`] ends the registration.
+///   ([`Error::is_permanent`](crate::Error::is_permanent)) also fails whoever waits in `register` or `update`, and
+///   what was refused as [`Invalid`](crate::ErrorKind::Invalid) or [`Unsupported`](crate::ErrorKind::Unsupported) is
+///   not written again. Only [`Kept::Lost`] is a loss, only [`Kept::Superseded`] ends the registration.
+/// - The driver bounds `renew`, `write` and `verify` by a third of the TTL, so that the next renewal is in time.
 /// - Nothing is ever removed or overwritten that a newer owner has claimed, but by `claim(Take)`. An owner that
 ///   came and went unseen between two looks is no newer owner.
 /// - What each call makes of the entry it finds, where `ours` is alive and bound to this lease:
@@ -184,11 +186,12 @@ pub struct Terms {
 /// | `claim(Take)` | creates | overwrites | overwrites | overwrites, or `Err(Conflict)` |
 /// | `claim(Again)` | creates | overwrites | overwrites | `Ok(None)` |
 /// | `renew` | `Lost` | `Kept` | `Kept` | `Superseded`, or `Lost` |
-/// | `write` | `Lost`, writes nothing | overwrites, `Kept` | overwrites, `Kept` | `Superseded` |
-/// | `verify` | `Lost` | `Kept` | `Lost` | `Superseded` |
-/// | `lost` | resolves `Lost` | waits | waits | resolves `Superseded` |
+/// | `write` | `Lost`, writes nothing | overwrites, `Kept` | overwrites, `Kept` | `Superseded`, or `Lost`; writes nothing |
+/// | `verify` | `Lost` | `Kept` | `Lost` | `Superseded`, or `Lost` |
+/// | `lost` | resolves `Lost` | waits | waits | resolves `Superseded`, or `Lost` |
 /// | `release` | `Ok` | removes | removes | `Ok`, leaves it |
 ///
+/// - Where `Lost` is said of another's entry, `claim(Again)` is what finds out whose it is.
 /// - An instance that is not [`Up`](crate::State::Up), in a format that holds no state: the entry is withdrawn
 ///   and the lease kept, and a later write of an instance that is up brings it back.
 #[async_trait]

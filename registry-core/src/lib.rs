@@ -16,6 +16,7 @@ mod report;
 mod secret;
 mod settings;
 mod snapshot;
+mod time;
 mod url;
 
 pub mod file;

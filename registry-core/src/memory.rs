@@ -31,8 +31,14 @@ static STORES: LazyLock<Mutex<HashMap<String, Weak<Store>>>> = LazyLock::new(Mut
 /// [`Invalid`](ErrorKind::Invalid): an unknown key, or a bad value.
 pub fn open(url: &RegistryUrl) -> Result<Registry> {
     let mut query = url.query();
-    // A removal here is proof: there is nothing to guard against.
-    let settings = Settings { grace: Duration::ZERO, ..Settings::default() }.with_query(&mut query)?;
+    let defaults = Settings {
+        // A removal here is proof: there is nothing to guard against.
+        grace: Duration::ZERO,
+        // And no server that many claims at once could overwhelm.
+        claims_per_second: 100_000,
+        ..Settings::default()
+    };
+    let settings = defaults.with_query(&mut query)?;
     query.finish()?;
     let store = {
         let mut stores = STORES.lock().unwrap_or_else(PoisonError::into_inner);

@@ -9,9 +9,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Instance, InstanceId, ServiceName, State};
+use crate::model::{Instance, InstanceId, ServiceName};
 use crate::registry::Keep;
 use crate::settings::Settings;
+use crate::time::from_now;
 
 /// Publishes instances. Go kit's `sd.Registrar`.
 #[async_trait]
@@ -53,8 +54,11 @@ pub enum Status {
     Superseded,
     /// On its way out: it serves what it has.
     Leaving,
-    /// Withdrawn, or given up: nothing runs any more.
-    Released,
+    /// Nothing runs any more, and the entry is withdrawn, if nothing failed.
+    Released {
+        /// Why the entry was not withdrawn, if it was not: it expires by its TTL.
+        error: Option<Error>,
+    },
 }
 
 impl Status {
@@ -68,7 +72,9 @@ impl Status {
     #[must_use]
     pub fn error(&self) -> Option<&Error> {
         match self {
-            Self::Pending { error } | Self::Reregistering { error } => error.as_ref(),
+            Self::Pending { error } | Self::Reregistering { error } | Self::Released { error } => {
+                error.as_ref()
+            }
             Self::Unconfirmed { error, .. } => Some(error),
             _ => None,
         }
@@ -78,10 +84,29 @@ impl Status {
 /// A request to the driver of one registration.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Publish this content from now on.
-    Update(Box<Instance>, oneshot::Sender<Result<()>>),
+    /// Publish something else from now on.
+    Update(Change, watch::Sender<Progress>),
     /// Leave: say so, serve on for `drain`, withdraw; all before `by`.
     Leave(Leave),
+}
+
+/// How far an update is.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// Not published yet, with the reason once a try has failed.
+    Waiting {
+        error: Option<Error>,
+    },
+    Done(Result<()>),
+}
+
+/// What is to be published.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// This.
+    Content(Box<Instance>),
+    /// What is published by then, as an instance that drains.
+    Drain,
 }
 
 #[derive(Debug)]
@@ -151,11 +176,19 @@ impl Registration {
 
     /// The next status that this guard has not returned yet, at once if there is one. Cancel-safe.
     pub async fn status_changed(&mut self) -> Status {
-        // An error says that the driver has ended: the last status is final.
-        if self.status.changed().await.is_err() {
-            return Status::Released;
+        match self.status.changed().await {
+            Ok(()) => self.status.borrow_and_update().clone(),
+            Err(_) => self.last_status(),
         }
-        self.status.borrow_and_update().clone()
+    }
+
+    /// The status of a registration whose driver has ended.
+    fn last_status(&self) -> Status {
+        match self.status() {
+            last @ (Status::Released { .. } | Status::Superseded) => last,
+            // It was broken off: by the registry's close, the end of its runtime or a panic of the backend.
+            _ => Status::Released { error: Some(self.broken_off()) },
+        }
     }
 
     /// Waits until it is published and confirmed; at once if it is. Waits for as long as the registry cannot
@@ -172,15 +205,15 @@ impl Registration {
         let mut status = self.status.clone();
         let settled = status
             .wait_for(|status| match status {
-                Status::Registered | Status::Superseded | Status::Leaving | Status::Released => true,
+                Status::Registered | Status::Superseded | Status::Leaving | Status::Released { .. } => true,
                 _ => status.error().is_some_and(&hopeless),
             })
             .await
-            .map_or(Status::Released, |status| status.clone());
+            .map_or_else(|_| self.last_status(), |status| status.clone());
         match settled {
             Status::Registered => Ok(()),
             Status::Superseded => Err(self.superseded()),
-            Status::Leaving | Status::Released => Err(self.closed()),
+            Status::Leaving | Status::Released { .. } => Err(self.closed()),
             status => Err(status.error().cloned().unwrap_or_else(|| self.closed())),
         }
     }
@@ -189,10 +222,11 @@ impl Registration {
     /// sees the instance leave.
     ///
     /// Cancel-safe, and so is an error: the content is kept and published as soon as the registry can be
-    /// written, unless the instance itself was refused.
+    /// written, unless the instance itself was refused: then what was published before stays.
     ///
     /// # Errors
     /// [`Invalid`](ErrorKind::Invalid): another service, id or address, which would be another instance.
+    /// What else the registry refuses, with its kind.
     /// [`Timeout`](ErrorKind::Timeout): not confirmed within [`Settings::register_timeout`].
     /// [`Superseded`](ErrorKind::Superseded), [`Closed`](ErrorKind::Closed): it is not ours any more.
     pub async fn update(&self, instance: Instance) -> Result<()> {
@@ -213,26 +247,32 @@ impl Registration {
                 )));
             }
         }
-        let (done, confirmed) = oneshot::channel();
-        self.commands.send(Command::Update(Box::new(instance), done)).map_err(|_| self.closed())?;
-        match tokio::time::timeout(self.settings.register_timeout, confirmed).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(self.closed()),
-            Err(_) => {
-                let error = Error::new(
-                    ErrorKind::Timeout,
-                    format!(
-                        "the registry has not confirmed the update of {}/{} yet",
-                        self.service(),
-                        self.id()
-                    ),
-                );
-                Err(match self.status().error() {
-                    Some(cause) => error.with_source(cause.clone()),
-                    None => error,
-                })
-            }
+        self.change(Change::Content(Box::new(instance))).await
+    }
+
+    async fn change(&self, change: Change) -> Result<()> {
+        let (progress, mut told) = watch::channel(Progress::Waiting { error: None });
+        self.commands.send(Command::Update(change, progress)).map_err(|_| self.closed())?;
+        let done = told.wait_for(|progress| matches!(progress, Progress::Done(_)));
+        match tokio::time::timeout(self.settings.register_timeout, done).await {
+            Ok(Ok(progress)) => match &*progress {
+                Progress::Done(result) => return result.clone(),
+                Progress::Waiting { .. } => {}
+            },
+            Ok(Err(_)) => return Err(self.closed()),
+            Err(_) => {}
         }
+        let what =
+            format!("the registry has not confirmed the update of {}/{} yet", self.service(), self.id());
+        let error = Error::new(ErrorKind::Timeout, what);
+        let reason = match &*told.borrow() {
+            Progress::Waiting { error: Some(reason) } => Some(reason.clone()),
+            _ => self.status().error().cloned(),
+        };
+        Err(match reason {
+            Some(reason) => error.with_source(reason),
+            None => error,
+        })
     }
 
     /// Says that the instance wants no new requests, and keeps it registered so.
@@ -240,8 +280,7 @@ impl Registration {
     /// # Errors
     /// As [`update`](Self::update).
     pub async fn drain(&self) -> Result<()> {
-        let draining = Instance::clone(&self.instance.borrow()).with_state(State::Draining);
-        self.update(draining).await
+        self.change(Change::Drain).await
     }
 
     /// Leaves in two phases: says so, waits for the drain delay of the settings, withdraws the entry. If this
@@ -266,13 +305,23 @@ impl Registration {
 
     async fn leave(mut self, drain: Duration, within: Duration) -> Result<()> {
         let (done, left) = oneshot::channel();
-        let (by, keep) = (Instant::now() + within, self.keep.take());
+        let (by, keep) = (from_now(within), self.keep.take());
         let leave = Leave { drain, by, done: Some(done), keep };
-        if self.commands.send(Command::Leave(leave)).is_err() {
-            // The registry was closed, and has released everything.
-            return Ok(());
+        // That it cannot be told, or does not answer, says that it has ended by itself: the registry was closed.
+        let _ = self.commands.send(Command::Leave(leave));
+        match left.await {
+            Ok(result) => result,
+            Err(_) => match self.last_status() {
+                Status::Released { error: Some(error) } => Err(error),
+                _ => Ok(()),
+            },
         }
-        left.await.unwrap_or(Ok(()))
+    }
+
+    fn broken_off(&self) -> Error {
+        let what =
+            format!("the registration of {}/{} was broken off: its entry expires", self.service(), self.id());
+        Error::new(ErrorKind::Closed, what)
     }
 
     fn superseded(&self) -> Error {
@@ -289,7 +338,7 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         if let Some(keep) = self.keep.take() {
-            let by = Instant::now() + self.settings.request_timeout;
+            let by = from_now(self.settings.request_timeout);
             let leave = Leave { keep: Some(keep), ..Leave::at_once(by) };
             // Fails only when the driver has ended, and then there is nothing left to release.
             let _ = self.commands.send(Command::Leave(leave));

@@ -17,7 +17,8 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::backend::Protocol;
-use crate::driver::lease::{Inbox, LeaseDriver};
+use crate::driver::inbox::Inbox;
+use crate::driver::lease::{LAST_TRY, LeaseDriver};
 use crate::driver::pace::Pace;
 use crate::driver::watch::WatchDriver;
 use crate::error::{Error, ErrorKind, Result};
@@ -27,6 +28,7 @@ use crate::registrar::{Registrar, Registration, Status};
 use crate::report::Report;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
+use crate::time::from_now;
 
 /// An open registry: registers instances and watches services, through whichever protocol it was opened with.
 ///
@@ -95,7 +97,7 @@ impl Registry {
     }
 
     /// Ends everything: registrations that are still held leave in two phases, the releases of dropped guards
-    /// are finished, watches end. Returns after `within` at the latest.
+    /// are finished, watches end. Returns after `within` at the latest, and a fifth of a second for a last try.
     ///
     /// # Errors
     /// [`Timeout`](ErrorKind::Timeout): something did not end in time and was broken off; its entries expire by
@@ -219,16 +221,17 @@ impl<P: Protocol> AnyCore for Core<P> {
 
     fn watch(&self, service: &ServiceName) -> InstanceWatch {
         let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = watches.get(service).and_then(Weak::upgrade);
         // One whose driver has ended is of a backend that panicked, or of a registry that was closed: it is no use
         // to a newcomer, but for its last set.
+        let closing = self.closing.borrow().is_some();
         let ended = |shared: &SharedWatch| shared.task.as_ref().is_some_and(AbortHandle::is_finished);
-        let shared = watches.get(service).and_then(Weak::upgrade);
-        if let Some(shared) = shared.filter(|shared| self.closing.borrow().is_some() || !ended(shared)) {
-            return InstanceWatch::new(shared);
+        if let Some(shared) = found.as_ref().filter(|shared| closing || !ended(shared)) {
+            return InstanceWatch::new(Arc::clone(shared));
         }
         let (publisher, snapshots) = watch::channel(Arc::new(Snapshot::pending(service.clone())));
         // A watch that begins after the end: the publisher is dropped, so that it says so.
-        let task = self.closing.borrow().is_none().then(|| {
+        let task = (!closing).then(|| {
             let source = self.protocol.source(service);
             let driver =
                 WatchDriver::new(service.clone(), source, self.protocol.settings().clone(), publisher);
@@ -236,6 +239,9 @@ impl<P: Protocol> AnyCore for Core<P> {
         });
         let shared = Arc::new(SharedWatch { snapshots, task, service: service.clone(), core: self.keep() });
         watches.insert(service.clone(), Arc::downgrade(&shared));
+        drop(watches);
+        // Only now: if nobody else holds it any more, its end looks for itself among the watches.
+        drop(found);
         InstanceWatch::new(shared)
     }
 
@@ -252,7 +258,7 @@ impl<P: Protocol> AnyCore for Core<P> {
     }
 
     async fn close(&self, within: Duration) -> Result<()> {
-        let by = Instant::now() + within;
+        let by = from_now(within);
         self.closing.send_if_modified(|closing| closing.is_none() && closing.replace(by).is_none());
         let watches: Vec<_> = {
             let watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
@@ -260,7 +266,8 @@ impl<P: Protocol> AnyCore for Core<P> {
         };
         watches.iter().for_each(|watch| watch.stop());
         self.tasks.close();
-        if tokio::time::timeout_at(by, self.tasks.wait()).await.is_ok() {
+        // Whoever has no time left tries once all the same.
+        if tokio::time::timeout_at(by + LAST_TRY * 2, self.tasks.wait()).await.is_ok() {
             return Ok(());
         }
         let aborts = std::mem::take(&mut *self.aborts.lock().unwrap_or_else(PoisonError::into_inner));

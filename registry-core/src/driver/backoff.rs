@@ -43,13 +43,18 @@ impl Backoff {
 
     /// Anything between nothing and `bound`.
     pub(crate) fn within(&mut self, bound: Duration) -> Duration {
-        bound.mul_f64(self.rng.f64())
+        scaled(bound, self.rng.f64())
     }
 
     /// `period`, spread by a fifth to either side.
     pub(crate) fn spread(&mut self, period: Duration) -> Duration {
-        period.mul_f64(0.8 + 0.4 * self.rng.f64())
+        scaled(period, 0.8 + 0.4 * self.rng.f64())
     }
+}
+
+/// Never more than there is: `Duration::MAX` says "never".
+fn scaled(duration: Duration, factor: f64) -> Duration {
+    Duration::try_from_secs_f64(duration.as_secs_f64() * factor).unwrap_or(Duration::MAX)
 }
 
 #[cfg(test)]
@@ -73,6 +78,15 @@ mod tests {
         assert!(longest > Duration::from_secs(4));
         now += Duration::from_secs(31);
         assert!(backoff.after(ErrorKind::Unavailable, now) <= Duration::from_millis(100));
+    }
+
+    #[test]
+    fn never_is_no_overflow() {
+        let mut backoff = Backoff::new((Duration::MAX, Duration::MAX), fastrand::Rng::with_seed(7));
+        for _ in 0..50 {
+            backoff.spread(Duration::MAX);
+            backoff.after(ErrorKind::Timeout, Instant::now());
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! keeps a registration alive. Everything that is the same for every registry is decided here.
 
 pub(crate) mod backoff;
+pub(crate) mod inbox;
 pub(crate) mod lease;
 pub(crate) mod pace;
 pub(crate) mod view;

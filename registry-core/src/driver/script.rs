@@ -34,6 +34,8 @@ pub(crate) enum Reply {
     Lost,
     Superseded,
     Err(ErrorKind),
+    /// It is done, and the answer is an error all the same.
+    Done(ErrorKind),
     Hang,
 }
 
@@ -48,6 +50,8 @@ pub(crate) struct World {
     /// Makes `lost` resolve.
     pub(crate) lost: Notify,
     lost_as: Mutex<Loss>,
+    /// What the entry holds. Only for tests with one lease.
+    holds: Mutex<Option<Instance>>,
     busy: AtomicBool,
     pub(crate) leases: AtomicUsize,
     pub(crate) sources: AtomicUsize,
@@ -99,6 +103,7 @@ impl World {
             answers: Mutex::new(answers),
             lost: Notify::new(),
             lost_as: Mutex::new(Loss::Lost),
+            holds: Mutex::default(),
             busy: AtomicBool::new(false),
             leases: AtomicUsize::new(0),
             sources: AtomicUsize::new(0),
@@ -153,12 +158,17 @@ impl World {
         reply
     }
 
-    async fn kept(&self, call: Call) -> Result<Kept> {
-        match self.answer(call).await {
+    /// Asks, and if it is done notes what the entry holds from then on.
+    async fn kept(&self, call: Call, writes: Option<&Instance>) -> Result<Kept> {
+        let reply = self.answer(call).await;
+        if let (Reply::Ok | Reply::Done(_), Some(instance)) = (reply, writes) {
+            *self.holds.lock().unwrap() = Some(instance.clone());
+        }
+        match reply {
             Reply::Ok => Ok(Kept::Kept),
             Reply::Lost => Ok(Kept::Lost),
             Reply::Superseded => Ok(Kept::Superseded),
-            Reply::Err(kind) => Err(Error::new(kind, format!("scripted {kind:?}"))),
+            Reply::Err(kind) | Reply::Done(kind) => Err(Error::new(kind, format!("scripted {kind:?}"))),
             Reply::Hang => unreachable!(),
         }
     }
@@ -268,24 +278,26 @@ struct ScriptedLease {
 
 #[async_trait]
 impl Lease for ScriptedLease {
-    async fn claim(&mut self, how: Claim, _: &Instance) -> Result<Option<Terms>> {
+    async fn claim(&mut self, how: Claim, instance: &Instance) -> Result<Option<Terms>> {
         let call = if how == Claim::Take { Call::Take } else { Call::Again };
-        Ok(match self.world.kept(call).await? {
+        Ok(match self.world.kept(call, Some(instance)).await? {
             Kept::Superseded => None,
             _ => Some(Terms { ttl: self.world.ttl }),
         })
     }
 
     async fn renew(&mut self) -> Result<Kept> {
-        self.world.kept(Call::Renew).await
+        self.world.kept(Call::Renew, None).await
     }
 
     async fn write(&mut self, instance: &Instance) -> Result<Kept> {
-        self.world.kept(Call::Write(instance.state(), instance.weight())).await
+        self.world.kept(Call::Write(instance.state(), instance.weight()), Some(instance)).await
     }
 
-    async fn verify(&mut self, _: &Instance) -> Result<Kept> {
-        self.world.kept(Call::Verify).await
+    async fn verify(&mut self, instance: &Instance) -> Result<Kept> {
+        let kept = self.world.kept(Call::Verify, None).await?;
+        let same = self.world.holds.lock().unwrap().as_ref() == Some(instance);
+        Ok(if kept == Kept::Kept && !same { Kept::Lost } else { kept })
     }
 
     async fn lost(&mut self) -> Loss {
@@ -294,7 +306,7 @@ impl Lease for ScriptedLease {
     }
 
     async fn release(&mut self) -> Result<()> {
-        self.world.kept(Call::Release).await.map(|_| ())
+        self.world.kept(Call::Release, None).await.map(|_| ())
     }
 }
 

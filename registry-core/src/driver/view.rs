@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::backend::{Removal, Update};
 use crate::model::{Instance, InstanceId, State};
 use crate::snapshot::{Instances, Listed};
+use crate::time::after;
 
 /// An unannounced removal within the last `grace`.
 #[derive(Debug, Clone)]
@@ -125,6 +126,9 @@ impl View {
         if lost.is_empty() {
             return changed;
         }
+        // A source may tell twice of one that went.
+        lost.sort_unstable();
+        lost.dedup();
         let grace = self.grace;
         self.losses.retain(|_, loss| loss.held || now.saturating_duration_since(loss.at) < grace);
         let was = self.confirmed + self.losses.len();
@@ -151,7 +155,7 @@ impl View {
     /// When the next held instance is to be let go; `None` while there is none, or in an outage.
     pub(crate) fn due(&self) -> Option<Instant> {
         let since = self.readable_since?;
-        self.losses.values().filter(|loss| loss.held).map(|loss| loss.at.max(since) + self.grace).min()
+        self.losses.values().filter(|loss| loss.held).map(|loss| after(loss.at.max(since), self.grace)).min()
     }
 
     /// Lets go of what was held for long enough, and returns it.
@@ -160,7 +164,7 @@ impl View {
         let due: Vec<_> = self
             .losses
             .iter()
-            .filter(|(_, loss)| loss.held && loss.at.max(since) + self.grace <= now)
+            .filter(|(_, loss)| loss.held && after(loss.at.max(since), self.grace) <= now)
             .map(|(id, _)| id.clone())
             .collect();
         for id in &due {

@@ -19,6 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::ServiceName;
 use crate::settings::Settings;
 use crate::snapshot::{Freshness, Snapshot};
+use crate::time::{after, from_now};
 
 /// What one wait of the driver ended with.
 enum Event {
@@ -58,9 +59,9 @@ impl<S: Source> WatchDriver<S> {
     /// Runs until it is dropped: whoever spawned it holds the guard.
     pub(crate) async fn run(mut self) {
         let mut listing = true;
-        let mut relist_at = Instant::now() + self.backoff.spread(self.settings.relist);
+        let mut relist_at = from_now(self.backoff.spread(self.settings.relist));
         loop {
-            let list_by = listing.then(|| Instant::now() + self.settings.request_timeout * 4);
+            let list_by = listing.then(|| from_now(self.settings.request_timeout.saturating_mul(4)));
             match self.read(list_by, relist_at).await {
                 Event::Read(Ok(Update::Delta { .. })) if listing => {
                     // A breach of the contract; what is listed must not be built upon it.
@@ -86,7 +87,7 @@ impl<S: Source> WatchDriver<S> {
                 }
             }
             if listing {
-                relist_at = Instant::now() + self.backoff.spread(self.settings.relist);
+                relist_at = from_now(self.backoff.spread(self.settings.relist));
             }
         }
     }
@@ -202,7 +203,7 @@ impl Board {
             return;
         }
         self.dirty = false;
-        self.not_before = now + self.interval;
+        self.not_before = after(now, self.interval);
         let before = Arc::clone(&self.publisher.borrow());
         let next = before.next(self.freshness.clone(), self.view.instances().clone(), self.skipped);
         self.publisher.send_replace(Arc::new(next));

@@ -4,25 +4,31 @@
 //! back now and then and claiming again what was lost, *superseded* when another owner took the id, and
 //! *leaving*. In every phase a command interrupts what is under way; the contract of [`Lease`] allows that.
 
+mod leave;
+
+pub(crate) use leave::LAST_TRY;
+
 use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use super::backoff::Backoff;
+use super::inbox::{Inbox, Step};
 use super::pace::Pace;
 use crate::backend::{Claim, Kept, Lease, Loss};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Instance, State};
-use crate::registrar::{Command, Leave, Status};
+use crate::registrar::{Leave, Status};
 use crate::settings::Settings;
+use crate::time::from_now;
 
 /// The pause before a failed renewal is tried again: several fit into what is left of the TTL.
 const RENEW_AGAIN: Duration = Duration::from_millis(500);
+/// The same where the registry answers that it cannot, or will not: pressing on makes it worse.
+const RENEW_SLOWLY: Duration = Duration::from_millis(1500);
 /// How far re-registrations are spread after one lease was lost by itself.
 const AFTER_LOSS: Duration = Duration::from_millis(300);
 /// How far they are spread after an outage, when every client of the registry returns at once.
@@ -46,12 +52,6 @@ enum Due {
     Verify,
 }
 
-/// What came first: the end of the work, or the word to leave.
-enum Step<T> {
-    Done(T),
-    Leave(Leave),
-}
-
 pub(crate) struct LeaseDriver<L> {
     lease: L,
     settings: Settings,
@@ -59,6 +59,8 @@ pub(crate) struct LeaseDriver<L> {
     backoff: Backoff,
     status: watch::Sender<Status>,
     inbox: Inbox,
+    /// Whether a claim was ever sent, so that there may be something to withdraw.
+    tried: bool,
     /// Whether a claim ever succeeded.
     claimed: bool,
     ttl: Option<Duration>,
@@ -69,98 +71,6 @@ pub(crate) struct LeaseDriver<L> {
     write_at: Instant,
     /// Since when the registry has not answered.
     failing: Option<(Instant, SystemTime)>,
-}
-
-/// What the guard wants: the content to publish, and the end. The registry wants an end too, when it closes.
-pub(crate) struct Inbox {
-    commands: mpsc::UnboundedReceiver<Command>,
-    closing: watch::Receiver<Option<Instant>>,
-    drain: Duration,
-    /// What is to be published, shared with the guard.
-    desired: watch::Sender<Arc<Instance>>,
-    /// Whether that is not what was published last.
-    unwritten: bool,
-    /// The updates that are not published yet.
-    waiting: Vec<oneshot::Sender<Result<()>>>,
-}
-
-impl Inbox {
-    pub(crate) fn new(
-        commands: mpsc::UnboundedReceiver<Command>,
-        closing: watch::Receiver<Option<Instant>>,
-        drain: Duration,
-        desired: watch::Sender<Arc<Instance>>,
-    ) -> Self {
-        Self { commands, closing, drain, desired, unwritten: true, waiting: Vec::new() }
-    }
-
-    fn desired(&self) -> Arc<Instance> {
-        Arc::clone(&self.desired.borrow())
-    }
-
-    /// The content to publish now; an update that comes meanwhile makes it [`unwritten`](Self::unwritten) again.
-    fn take(&mut self) -> Arc<Instance> {
-        self.unwritten = false;
-        self.desired()
-    }
-
-    /// What was taken last is published.
-    fn published(&mut self) {
-        if !self.unwritten {
-            self.answer(&Ok(()));
-        }
-    }
-
-    fn answer(&mut self, result: &Result<()>) {
-        for waiting in self.waiting.drain(..) {
-            // Whoever gave up waiting does not mind.
-            let _ = waiting.send(result.clone());
-        }
-    }
-
-    /// Waits for a command: takes an update in, or returns the word to leave. Cancel-safe.
-    async fn next(&mut self) -> Option<Leave> {
-        let command = tokio::select! {
-            biased;
-            command = self.commands.recv() => command,
-            by = self.closing.wait_for(Option::is_some) => {
-                // An error: the registry itself is gone, and nobody waits for us.
-                let by = by.ok().and_then(|by| *by).unwrap_or_else(Instant::now);
-                let drain = self.drain.min(by.saturating_duration_since(Instant::now()) / 2);
-                Some(Command::Leave(Leave { drain, ..Leave::at_once(by) }))
-            }
-        };
-        match command {
-            Some(Command::Update(instance, done)) => {
-                self.update(*instance, done);
-                None
-            }
-            Some(Command::Leave(leave)) => Some(leave),
-            None => Some(Leave::at_once(Instant::now())),
-        }
-    }
-
-    /// Does `work`, unless the word to leave comes first. Updates are taken in without disturbing it.
-    async fn race<T>(&mut self, work: impl Future<Output = T>) -> Step<T> {
-        let mut work = pin!(work);
-        loop {
-            tokio::select! {
-                biased;
-                told = self.next() => if let Some(leave) = told { return Step::Leave(leave) },
-                done = &mut work => return Step::Done(done),
-            }
-        }
-    }
-
-    fn update(&mut self, instance: Instance, done: oneshot::Sender<Result<()>>) {
-        self.unwritten |= **self.desired.borrow() != instance;
-        self.desired.send_replace(Arc::new(instance));
-        if self.unwritten {
-            self.waiting.push(done);
-        } else {
-            let _ = done.send(Ok(()));
-        }
-    }
 }
 
 /// Bounds an operation that should bound itself.
@@ -188,6 +98,7 @@ impl<L: Lease> LeaseDriver<L> {
             backoff: Backoff::new(settings.backoff, settings.rng()),
             status,
             inbox,
+            tried: false,
             claimed: false,
             ttl: None,
             renewed: now,
@@ -221,6 +132,7 @@ impl<L: Lease> LeaseDriver<L> {
             return Phase::Leaving(leave);
         }
         let (sent, instance) = (Instant::now(), self.inbox.take());
+        self.tried = true;
         let claim = bounded(self.settings.request_timeout * 2, "claim", self.lease.claim(how, &instance));
         let claimed = match self.inbox.race(claim).await {
             Step::Leave(leave) => return Phase::Leaving(leave),
@@ -230,10 +142,11 @@ impl<L: Lease> LeaseDriver<L> {
             Ok(Some(terms)) => {
                 info!(service = %instance.service(), id = %instance.id(), again = self.claimed, "registered");
                 self.claimed = true;
-                self.ttl = terms.ttl;
+                // So that a registry which grants nothing is not renewed without a pause.
+                self.ttl = terms.ttl.map(|ttl| ttl.max(RENEW_AGAIN));
                 self.renewed(sent);
                 self.failing = None;
-                self.verify_at = Instant::now() + self.backoff.spread(self.settings.verify);
+                self.verify_at = from_now(self.backoff.spread(self.settings.verify));
                 self.status.send_replace(Status::Registered);
                 self.inbox.published();
                 Phase::Holding
@@ -242,7 +155,7 @@ impl<L: Lease> LeaseDriver<L> {
             Err(error) => {
                 debug!(service = %instance.service(), id = %instance.id(), error = %error.chain(), "not registered");
                 let pause = self.backoff.after(error.kind(), Instant::now());
-                self.inbox.unwritten = true;
+                self.inbox.unknown(&error);
                 self.status.send_replace(if self.claimed {
                     Status::Reregistering { error: Some(error) }
                 } else {
@@ -256,14 +169,19 @@ impl<L: Lease> LeaseDriver<L> {
     async fn hold(&mut self) -> Phase {
         self.write_at = Instant::now();
         loop {
+            let writes = self.inbox.is_unwritten();
             let due = tokio::select! {
                 biased;
                 told = self.inbox.next() => match told {
                     Some(leave) => return Phase::Leaving(leave),
-                    None => continue,
+                    None => {
+                        // What is new does not wait because something older was refused.
+                        self.write_at = Instant::now();
+                        continue;
+                    }
                 },
                 loss = self.lease.lost() => Due::Lost(loss),
-                () = sleep_until(self.write_at), if self.inbox.unwritten => Due::Write,
+                () = sleep_until(self.write_at), if writes => Due::Write,
                 () = sleep_until(self.renew_at), if self.ttl.is_some() => Due::Renew,
                 () = sleep_until(self.verify_at) => Due::Verify,
             };
@@ -281,9 +199,10 @@ impl<L: Lease> LeaseDriver<L> {
         }
     }
 
-    /// Does it, in bounded time.
+    /// Does it, in bounded time: whatever it is, the next renewal must not come too late for it.
     async fn act(&mut self, due: Due) -> Step<Result<Kept>> {
-        let bound = self.settings.request_timeout;
+        let most = self.settings.request_timeout;
+        let bound = self.period().map_or(most, |period| period.min(most)).max(RENEW_AGAIN);
         match due {
             Due::Lost(Loss::Lost) => Step::Done(Ok(Kept::Lost)),
             Due::Lost(Loss::Superseded) => Step::Done(Ok(Kept::Superseded)),
@@ -296,14 +215,30 @@ impl<L: Lease> LeaseDriver<L> {
                     // The process was stopped for longer than the TTL.
                     self.status.send_replace(Status::Reregistering { error: None });
                 }
-                let bound = self.period().map_or(bound, |period| period.min(bound)).max(RENEW_AGAIN);
                 self.inbox.race(bounded(bound, "renewal", self.lease.renew())).await
             }
-            Due::Verify => {
-                let instance = self.inbox.desired();
-                self.inbox.race(bounded(bound, "check", self.lease.verify(&instance))).await
+            Due::Verify => self.verify(bound).await,
+        }
+    }
+
+    /// Reads the entry back. It may hold what was confirmed last, or what was sent since with an unknown outcome; what
+    /// the registry has refused is no loss.
+    async fn verify(&mut self, bound: Duration) -> Step<Result<Kept>> {
+        let mut kept = Kept::Lost;
+        for content in self.inbox.candidates() {
+            match self.inbox.race(bounded(bound, "check", self.lease.verify(&content))).await {
+                Step::Done(Ok(Kept::Lost)) => {}
+                Step::Done(Ok(found)) => {
+                    kept = found;
+                    if kept == Kept::Kept {
+                        self.inbox.confirmed(&content);
+                    }
+                    break;
+                }
+                other => return other,
             }
         }
+        Step::Done(Ok(kept))
     }
 
     fn kept(&mut self, due: Due, sent: Instant) {
@@ -319,7 +254,7 @@ impl<L: Lease> LeaseDriver<L> {
             }
             Due::Verify => {
                 self.failing = None;
-                self.verify_at = Instant::now() + self.backoff.spread(self.settings.verify);
+                self.verify_at = from_now(self.backoff.spread(self.settings.verify));
                 if !self.status.borrow().is_registered() {
                     self.status.send_replace(Status::Registered);
                 }
@@ -355,33 +290,40 @@ impl<L: Lease> LeaseDriver<L> {
         };
         warn!(service = %instance.service(), id = %instance.id(), seen_by, "the entry is lost: claiming it again");
         self.failing = None;
-        self.inbox.unwritten = true;
+        self.inbox.forgotten();
         self.status.send_replace(Status::Reregistering { error: None });
         Phase::Claiming { how: Claim::Again, not_before: now + spread }
     }
 
     fn not_answered(&mut self, due: Due, error: Error) {
         let now = Instant::now();
-        let again = match error.kind() {
-            ErrorKind::Unavailable | ErrorKind::Timeout => self.backoff.spread(RENEW_AGAIN),
-            kind => RENEW_AGAIN + self.backoff.after(kind, now),
-        };
         let instance = self.inbox.desired();
         debug!(service = %instance.service(), id = %instance.id(), error = %error.chain(), "not confirmed");
         match due {
             Due::Lost(_) => {}
             Due::Write => {
-                self.inbox.unwritten = true;
-                self.write_at = now + again;
+                let pause = match error.kind() {
+                    ErrorKind::Unavailable | ErrorKind::Timeout => self.backoff.spread(RENEW_AGAIN),
+                    kind => RENEW_AGAIN + self.backoff.after(kind, now),
+                };
+                self.write_at = now + pause;
                 if error.is_permanent() {
-                    // Tried again all the same, slowly, but the caller is to know now.
-                    self.inbox.answer(&Err(error));
-                    self.write_at = now + self.settings.verify;
+                    self.refused(error);
                     return;
                 }
+                self.inbox.unknown(&error);
             }
-            Due::Renew => self.renew_at = now + again,
-            Due::Verify => self.verify_at = now + again.max(Duration::from_secs(1)),
+            Due::Renew => {
+                // Sooner than the next regular one, however the registry fails: the lease is at stake.
+                let pause = match error.kind() {
+                    ErrorKind::Unavailable | ErrorKind::Timeout => RENEW_AGAIN,
+                    _ => RENEW_SLOWLY.min(self.period().unwrap_or(RENEW_SLOWLY)),
+                };
+                self.renew_at = now + self.backoff.spread(pause);
+            }
+            Due::Verify => {
+                self.verify_at = now + self.backoff.after(error.kind(), now).max(Duration::from_secs(1));
+            }
         }
         let (_, since) = *self.failing.get_or_insert_with(|| (now, SystemTime::now()));
         self.status.send_replace(if self.overdue() {
@@ -391,10 +333,23 @@ impl<L: Lease> LeaseDriver<L> {
         });
     }
 
+    /// The registry refuses an update: the caller is to know now. What is wrong with the content itself is not tried
+    /// again; what somebody else may mend is, slowly.
+    fn refused(&mut self, error: Error) {
+        if matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Unsupported) {
+            self.inbox.refused();
+        } else {
+            self.inbox.unknown(&error);
+            self.write_at = from_now(self.settings.verify);
+        }
+        self.inbox.answer(&Err(error));
+    }
+
     /// Another owner has the id. Nothing is written any more; what the lease itself holds is given back.
     async fn superseded(&mut self) -> Phase {
         let instance = self.inbox.desired();
         warn!(service = %instance.service(), id = %instance.id(), "superseded: another registration claimed the id");
+        self.inbox.forgotten();
         self.status.send_replace(Status::Superseded);
         let refused = Err(Error::new(
             ErrorKind::Superseded,
@@ -418,90 +373,7 @@ impl<L: Lease> LeaseDriver<L> {
         };
         Phase::Leaving(leave)
     }
-
-    async fn leave(mut self, leave: Leave) {
-        let Leave { drain, by, done, keep } = leave;
-        self.inbox.answer(&Err(Error::new(ErrorKind::Closed, "the registration is on its way out")));
-        if matches!(*self.status.borrow(), Status::Superseded) {
-            // The entry is another's: there is nothing to withdraw, and nobody to wait for.
-            if let Some(done) = done {
-                let _ = done.send(Ok(()));
-            }
-            return;
-        }
-        self.status.send_replace(Status::Leaving);
-        if self.claimed && !drain.is_zero() {
-            self.drain(drain.min(by.saturating_duration_since(Instant::now())), by).await;
-        }
-        let result = self.release(by).await;
-        let instance = self.inbox.desired();
-        match &result {
-            Ok(()) => info!(service = %instance.service(), id = %instance.id(), "deregistered"),
-            Err(error) => {
-                warn!(service = %instance.service(), id = %instance.id(), error = %error.chain(), "not deregistered");
-            }
-        }
-        self.status.send_replace(Status::Released);
-        if let Some(done) = done {
-            let _ = done.send(result);
-        }
-        drop(keep);
-    }
-
-    /// Says that the instance leaves, and keeps the entry alive for as long as clients may take to hear of it.
-    async fn drain(&mut self, drain: Duration, by: Instant) {
-        let draining = Instance::clone(&self.inbox.desired()).with_state(State::Draining);
-        let bound = by.saturating_duration_since(Instant::now()).min(self.settings.request_timeout);
-        if !matches!(bounded(bound, "drain", self.lease.write(&draining)).await, Ok(Kept::Kept)) {
-            // Nobody can hear of it, so there is nothing to wait for.
-            return;
-        }
-        let until = (Instant::now() + drain).min(by);
-        let renewals = async {
-            let Some(period) = self.period() else { return std::future::pending().await };
-            loop {
-                sleep_until(self.renewed + period).await;
-                self.renewed = Instant::now();
-                let _ = bounded(period, "renewal", self.lease.renew()).await;
-            }
-        };
-        tokio::select! {
-            () = sleep_until(until) => {}
-            () = renewals => {}
-        }
-    }
-
-    /// Withdraws the entry, trying again until it is too late.
-    async fn release(&mut self, by: Instant) -> Result<()> {
-        loop {
-            let left = by.saturating_duration_since(Instant::now());
-            // At least one try, however late: it may be a local one that needs no time.
-            let bound = left.max(Duration::from_millis(100)).min(self.settings.request_timeout);
-            let error = match bounded(bound, "release", self.lease.release()).await {
-                Ok(()) => return Ok(()),
-                // Nothing was confirmed; what may have been written all the same expires.
-                Err(_) if !self.claimed => return Ok(()),
-                Err(error) => error,
-            };
-            let pause = self.backoff.spread(Duration::from_millis(200));
-            if !error.is_temporary() || Instant::now() + pause >= by {
-                let instance = self.inbox.desired();
-                let expires = match self.ttl {
-                    Some(ttl) => format!("it expires within {ttl:?}"),
-                    None => "it may stay".to_owned(),
-                };
-                let what = format!(
-                    "the entry of {}/{} was not withdrawn; {expires}",
-                    instance.service(),
-                    instance.id()
-                );
-                return Err(Error::new(error.kind(), what).with_source(error));
-            }
-            sleep(pause).await;
-        }
-    }
 }
 
 #[cfg(test)]
-#[path = "lease_tests.rs"]
 mod tests;

@@ -243,27 +243,136 @@ async fn an_update_while_it_is_being_published_is_published_too() {
     assert_eq!(registration.instance().weight(), 3);
 }
 
-/// E8: with its quota used up, etcd refuses writes and still renews.
+fn times(world: &World, wanted: impl Fn(Call) -> bool) -> Vec<Duration> {
+    world.log().into_iter().filter(|(_, call)| wanted(*call)).map(|(at, _)| at).collect()
+}
+
+fn is_write(call: Call) -> bool {
+    matches!(call, Call::Write(..))
+}
+
+/// E8: with its quota used up, etcd refuses writes and still renews. That what was refused is not there is no loss.
 #[tokio::test(start_paused = true)]
-async fn a_refused_write_does_not_stop_renewals() {
-    for kind in [ErrorKind::Exhausted, ErrorKind::PermissionDenied] {
-        let world = world(move |_, call| matches!(call, Call::Write(..)).then_some(Reply::Err(kind)));
-        let registration = world.open(Settings::default()).register(instance(0)).await.unwrap();
+async fn a_refused_write_is_neither_a_loss_nor_the_end_of_renewals() {
+    for kind in [ErrorKind::Exhausted, ErrorKind::PermissionDenied, ErrorKind::Invalid] {
+        let world = world(move |_, call| is_write(call).then_some(Reply::Err(kind)));
+        let settings = Settings { verify: 3 * SECOND, ..Settings::default() };
+        let registration = world.open(settings).register(instance(0)).await.unwrap();
         let error = registration.update(instance(0).with_weight(2)).await.unwrap_err();
-        assert_eq!(error.kind() == kind, kind == ErrorKind::PermissionDenied, "{error:?}");
+        assert_eq!(error.kind() == kind, kind != ErrorKind::Exhausted, "{error:?}");
         sleep(TTL * 10).await;
-        let renewals: Vec<_> =
-            world.log().into_iter().filter(|(_, call)| *call == Call::Renew).map(|(at, _)| at).collect();
+        let renewals = times(&world, |call| call == Call::Renew);
         assert!(renewals.windows(2).all(|pair| pair[1] - pair[0] <= TTL / 2), "{renewals:?}");
-        let writes: Vec<_> = world
-            .log()
-            .into_iter()
-            .filter(|(_, call)| matches!(call, Call::Write(..)))
-            .map(|(at, _)| at)
-            .collect();
+        let writes = times(&world, is_write);
         assert!(writes.windows(2).all(|pair| pair[1] - pair[0] >= SECOND), "{writes:?}");
+        assert!(world.count(Call::Verify) > 10);
+        assert_eq!(claims(&world), (1, 0));
+        // What was refused for what it is, is given up; what an operator can mend is tried on.
+        let (weight, tries) = if kind == ErrorKind::Invalid { (1, 1) } else { (2, writes.len().max(2)) };
+        assert_eq!((registration.instance().weight(), writes.len()), (weight, tries), "{kind:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reading_back_confirms_a_write_whose_answer_was_lost() {
+    let first = std::sync::atomic::AtomicBool::new(true);
+    let world = world(move |_, call| {
+        is_write(call).then(|| match first.swap(false, SeqCst) {
+            true => Reply::Done(ErrorKind::Timeout),
+            false => Reply::Err(ErrorKind::Exhausted),
+        })
+    });
+    let settings = Settings { verify: 3 * SECOND, ..Settings::default() };
+    let registration = world.open(settings).register(instance(0)).await.unwrap();
+    registration.update(instance(0).with_weight(2)).await.unwrap();
+    assert!(world.now() < 5 * SECOND, "{:?}", world.now());
+    let writes = world.calls().into_iter().filter(|call| is_write(*call)).count();
+    sleep(TTL * 3).await;
+    assert_eq!(world.calls().into_iter().filter(|call| is_write(*call)).count(), writes);
+    assert_eq!(claims(&world), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_else_hangs_or_fails_the_lease_is_renewed_in_time() {
+    let hanging: [fn(Call) -> bool; 2] = [is_write, |call| call == Call::Verify];
+    for hangs in hanging {
+        let world = world(move |_, call| hangs(call).then_some(Reply::Hang));
+        let settings = Settings { verify: SECOND, ..Settings::default() };
+        let registration = world.open(settings).register(instance(0)).await.unwrap();
+        let _ = registration.update(instance(0).with_weight(2)).await;
+        sleep(TTL * 10).await;
+        let renewals = times(&world, |call| call == Call::Renew);
+        assert!(renewals.windows(2).all(|pair| pair[1] - pair[0] < TTL), "{renewals:?}");
         assert_eq!(claims(&world), (1, 0));
     }
+    for kind in [ErrorKind::Exhausted, ErrorKind::Other, ErrorKind::Unavailable] {
+        let mut n = 0;
+        // Every other renewal fails, and all writes do, so that the pauses between these grow.
+        let mut fails = move |call| {
+            n += usize::from(call == Call::Renew);
+            is_write(call) || call == Call::Renew && n.is_multiple_of(2)
+        };
+        let world = World::new(Some(TTL), move |call| if fails(call) { Reply::Err(kind) } else { Reply::Ok });
+        let registration = world.open(Settings::default()).register(instance(0)).await.unwrap();
+        let _ = registration.update(instance(0).with_weight(2)).await;
+        sleep(TTL * 10).await;
+        let renewals = times(&world, |call| call == Call::Renew);
+        assert!(renewals.windows(2).all(|pair| pair[1] - pair[0] <= TTL * 2 / 5), "{kind:?}: {renewals:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_is_confirmed_only_when_it_is_published() {
+    let world = world(|now, call| (is_write(call) && now < 4 * SECOND).then_some(Reply::Hang));
+    let registration = world.open(Settings::default()).register(instance(0)).await.unwrap();
+    // The second finds the same content on its way, and the third finds it published.
+    for _ in 0..2 {
+        let update = registration.update(instance(0).with_weight(2));
+        assert!(timeout(SECOND, update).await.is_err());
+    }
+    registration.update(instance(0).with_weight(2)).await.unwrap();
+    assert!(world.now() >= 4 * SECOND, "{:?}", world.now());
+    let writes = times(&world, is_write).len();
+    registration.update(instance(0).with_weight(2)).await.unwrap();
+    assert_eq!(times(&world, is_write).len(), writes);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_update_does_not_hold_up_the_next() {
+    for kind in [ErrorKind::Invalid, ErrorKind::PermissionDenied] {
+        let world = world(move |_, call| (call == Call::Write(State::Up, 13)).then_some(Reply::Err(kind)));
+        let registration = world.open(Settings::default()).register(instance(0)).await.unwrap();
+        assert_eq!(registration.update(instance(0).with_weight(13)).await.unwrap_err().kind(), kind);
+        let begun = Instant::now();
+        registration.update(instance(0).with_weight(7)).await.unwrap();
+        assert!(begun.elapsed() < SECOND, "{:?}", begun.elapsed());
+        assert_eq!(registration.instance().weight(), 7);
+    }
+}
+
+/// A drain that comes right behind an update drains what that one published.
+#[tokio::test(start_paused = true)]
+async fn draining_undoes_no_update() {
+    let world = world(|_, _| None);
+    let registration = world.open(Settings::default()).register(instance(0)).await.unwrap();
+    let (updated, drained) =
+        tokio::join!(biased; registration.update(instance(0).with_weight(7)), registration.drain());
+    updated.unwrap();
+    drained.unwrap();
+    assert_eq!((registration.instance().weight(), registration.instance().state()), (7, State::Draining));
+    assert_eq!(world.calls().last(), Some(&Call::Write(State::Draining, 7)));
+}
+
+/// With its quota used up, etcd cannot say that an instance drains, and withdraws it all the same.
+#[tokio::test(start_paused = true)]
+async fn what_cannot_say_that_it_drains_serves_on_all_the_same() {
+    let world = world(|_, call| is_write(call).then_some(Reply::Err(ErrorKind::Exhausted)));
+    let registration = world.open(Settings::default()).register(instance(0)).await.unwrap();
+    let begun = Instant::now();
+    registration.deregister().await.unwrap();
+    assert!((2 * SECOND..3 * SECOND).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    let released = times(&world, |call| call == Call::Release)[0];
+    assert!(world.now() - released >= Duration::from_millis(1_900), "clients hear of it by that");
 }
 
 #[tokio::test(start_paused = true)]
@@ -338,7 +447,7 @@ async fn close_releases_what_is_held_and_what_was_dropped() {
     let registry = world.open(Settings::default());
     let held = registry.register(instance(0)).await.unwrap();
     registry.close(10 * SECOND).await.unwrap();
-    assert!(matches!(held.status(), Status::Released));
+    assert!(matches!(held.status(), Status::Released { error: None }));
     assert_eq!(world.leases.load(SeqCst), 0);
     let calls = world.calls();
     assert_eq!(calls, [Call::Take, Call::Write(State::Draining, 1), Call::Renew, Call::Release]);
@@ -364,6 +473,59 @@ async fn close_is_bounded() {
     drop(held);
 }
 
+#[tokio::test(start_paused = true)]
+async fn close_cuts_a_drain_delay_under_way() {
+    let world = world(|_, _| None);
+    let registry = world.open(Settings { drain: 60 * SECOND, ..Settings::default() });
+    let registration = registry.register(instance(0)).await.unwrap();
+    let (left, ()) = tokio::join!(registration.deregister(), async {
+        sleep(SECOND).await;
+        registry.close(2 * SECOND).await.unwrap();
+    });
+    left.unwrap();
+    assert!(world.now() < 3 * SECOND, "{:?}", world.now());
+    assert_eq!(world.calls().last(), Some(&Call::Release));
+}
+
+#[tokio::test(start_paused = true)]
+async fn close_at_once_tries_once() {
+    let world = world(|_, _| None);
+    let registry = world.open(Settings::default());
+    let held = registry.register(instance(0)).await.unwrap();
+    registry.close(Duration::ZERO).await.unwrap();
+    assert_eq!(world.calls(), [Call::Take, Call::Release]);
+    held.deregister().await.unwrap();
+}
+
+/// The guard must not say that all is well when the registry's close could not withdraw the entry.
+#[tokio::test(start_paused = true)]
+async fn deregister_after_close_tells_what_came_of_it() {
+    for reply in [Reply::Err(ErrorKind::PermissionDenied), Reply::Hang] {
+        let world = world(move |_, call| (call == Call::Release).then_some(reply));
+        let registry = world.open(Settings::default());
+        let held = registry.register(instance(0)).await.unwrap();
+        let _ = registry.close(SECOND).await;
+        assert!(matches!(held.status(), Status::Released { error: Some(_) }), "{held:?}");
+        let error = held.deregister().await.unwrap_err();
+        assert!(error.to_string().contains("expires"), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn never_is_no_overflow() {
+    let world = World::new(Some(TTL), |_| Reply::Ok);
+    let never = Duration::MAX;
+    let settings = Settings { verify: never, relist: never, grace: never, ..Settings::default() };
+    let registry = world.open(settings);
+    let held = registry.register(instance(0)).await.unwrap();
+    let watch = registry.watch(&held.service());
+    sleep(TTL * 10).await;
+    assert_eq!(world.count(Call::Verify), 0);
+    held.deregister_within(never).await.unwrap();
+    registry.close(never).await.unwrap();
+    drop(watch);
+}
+
 /// Any mix of failures, losses, updates and pauses, with the end at any moment: calls never overlap (the script
 /// asserts it), after the end nothing is written, only the first claim takes over, and the end is in time.
 #[tokio::test(start_paused = true)]
@@ -375,6 +537,7 @@ async fn every_interleaving_of_failure_and_stop_ends_well() {
             (0..3, _) => Reply::Err(ErrorKind::Unavailable),
             (3, _) => Reply::Hang,
             (4, _) => Reply::Err(ErrorKind::Exhausted),
+            (7, _) => Reply::Done(ErrorKind::Timeout),
             (5, Call::Renew | Call::Verify | Call::Write(..)) => Reply::Lost,
             (6, Call::Again) if answers.bool() => Reply::Superseded,
             _ => Reply::Ok,
