@@ -153,7 +153,8 @@ impl Follower {
         Ok((changes, alive))
     }
 
-    /// The entries there are, with stamps as far as they can be had.
+    /// The entries there are, with stamps as far as they can be had. What an owner left that died before it published
+    /// anything is swept.
     fn stems(&self) -> Result<HashMap<String, Option<Stamp>>> {
         let failed = |error| io_error("cannot list", &self.dir, error);
         let entries = match fs::read_dir(&self.dir) {
@@ -161,13 +162,24 @@ impl Follower {
             Err(error) if is_absent(&error) => return Ok(HashMap::new()),
             Err(error) => return Err(failed(error)),
         };
-        let mut stems = HashMap::new();
+        let (mut stems, mut locks) = (HashMap::new(), Vec::new());
         for entry in entries {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
             // What is not UTF-8 was not written by us.
-            let Some(stem) = name.to_str().and_then(|name| name.strip_suffix(".json")) else { continue };
-            stems.insert(stem.to_owned(), entry.metadata().ok().map(|metadata| Stamp::of(&metadata)));
+            let Some(name) = name.to_str() else { continue };
+            if let Some(stem) = name.strip_suffix(".json") {
+                stems.insert(stem.to_owned(), entry.metadata().ok().map(|metadata| Stamp::of(&metadata)));
+            } else if let Some(stem) = name.strip_suffix(".lock") {
+                locks.push(stem.to_owned());
+            }
+        }
+        for stem in locks.into_iter().filter(|stem| !stems.contains_key(stem)) {
+            let place = Place::of(&self.dir, &stem);
+            if matches!(lock::probe(&place.lock), Ok(Owner::Dead)) {
+                // Under its lock, so that whoever is about to publish keeps it. Somebody else's to do, if it fails.
+                let _ = lock::sweep(&place);
+            }
         }
         Ok(stems)
     }

@@ -136,6 +136,15 @@ pub(super) fn sweep(place: &Place) -> io::Result<bool> {
     lock.remove_entry(place).map(|()| true)
 }
 
+/// The same, but makes nothing where there is nothing.
+pub(super) fn sweep_if_there(place: &Place) -> io::Result<()> {
+    let there = |path: &Path| fs::symlink_metadata(path).is_ok();
+    if there(&place.lock) || there(&place.json) || there(&place.temp) {
+        sweep(place)?;
+    }
+    Ok(())
+}
+
 /// Removes a file; that there is none is as good.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {

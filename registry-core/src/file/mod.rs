@@ -41,6 +41,7 @@ use crate::registry::Registry;
 use crate::settings::Settings;
 use crate::url::RegistryUrl;
 use registry::Files;
+use tokio::task::JoinError;
 
 /// Opens a `file:` registry: `file:///absolute/dir`, on Windows `file:///C:/dir`. Touches nothing: a directory
 /// that does not exist is an empty registry, and is made by the first registration.
@@ -127,9 +128,17 @@ fn root(url: &RegistryUrl) -> Result<PathBuf> {
 
 /// Does file work off the runtime's threads: a disk may take its time.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-        Err(Error::new(ErrorKind::Closed, "the runtime of the registry has ended").with_source(error))
-    })
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(ended(error)))
+}
+
+/// Why blocking work has no result. That it panicked is passed on: whoever waits for it is to end by that too.
+fn ended(error: JoinError) -> Error {
+    match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(error) => {
+            Error::new(ErrorKind::Closed, "the runtime of the registry has ended").with_source(error)
+        }
+    }
 }
 
 #[cfg(test)]

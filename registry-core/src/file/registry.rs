@@ -13,7 +13,7 @@ use super::blocking;
 use super::errors::io_error;
 use super::follow::published;
 use super::lease::FileLease;
-use super::lock::{LockFile, Owner, Taken, is_absent, probe, sweep};
+use super::lock::{LockFile, Owner, Taken, is_absent, probe, sweep_if_there};
 use super::names::{Place, service_dir};
 use super::source::FileSource;
 use super::wire;
@@ -65,14 +65,18 @@ impl Protocol for Files {
     async fn remove(&self, service: &ServiceName, id: &InstanceId) -> Result<()> {
         let place = Place::new(&self.root, service, id);
         let absent = Error::new(ErrorKind::NotFound, format!("no instance {id} of {service} is registered"));
-        blocking(move || match fs::remove_file(&place.json) {
-            Ok(()) => {
-                // With an owner that is alive its lock stays, and it registers again.
-                let _ = sweep(&place);
-                Ok(())
+        blocking(move || {
+            let failed = |error| io_error("cannot remove", &place.json, error);
+            if probe(&place.lock).map_err(failed)? != Owner::Alive {
+                // What a dead owner left is not registered; it is swept by the way.
+                return sweep_if_there(&place).map_err(failed).and(Err(absent));
             }
-            Err(error) if is_absent(&error) => Err(absent),
-            Err(error) => Err(io_error("cannot remove", &place.json, error)),
+            match fs::remove_file(&place.json) {
+                // Its owner's lock stays, and it registers again.
+                Ok(()) => Ok(()),
+                Err(error) if is_absent(&error) => Err(absent),
+                Err(error) => Err(failed(error)),
+            }
         })
         .await
     }

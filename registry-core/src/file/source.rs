@@ -10,10 +10,11 @@ use async_trait::async_trait;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
+use super::ended;
 use super::follow::Follower;
 use super::notice::{Heard, Inbox, Listen, listen};
 use crate::backend::{Source, Update};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::model::ServiceName;
 
 /// How often everything is looked at where all changes and deaths are heard of.
@@ -203,7 +204,7 @@ impl Source for FileSource {
                 self.follower = Follow::Lost;
                 let (follower, seen) = done.map_err(|error| {
                     self.listed = false;
-                    Error::new(ErrorKind::Closed, "the runtime of the registry has ended").with_source(error)
+                    ended(error)
                 })?;
                 match self.take_in(follower, seen) {
                     _ if outdated => {}

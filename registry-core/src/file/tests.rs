@@ -272,6 +272,10 @@ async fn what_a_dead_owner_left_is_swept() {
         fs::write(&place.json, wire::encode(&instance).unwrap()).unwrap();
         place
     });
+    // Of a fourth there is only what it had before it could publish anything.
+    let early = dir.place(&instance(4));
+    fs::write(&early.lock, "1\n").unwrap();
+    fs::write(&early.temp, "{").unwrap();
     // The second lost its lock file too; the third was cut short by a power failure.
     fs::write(&places[0].lock, "1\n").unwrap();
     fs::write(&places[2].lock, "1\n").unwrap();
@@ -279,6 +283,11 @@ async fn what_a_dead_owner_left_is_swept() {
     fs::write(&places[2].temp, "{").unwrap();
     let registry = dir.registry();
     assert!(registry.services().await.unwrap().is_empty());
+    for port in 1..=2 {
+        let error = refused(registry.remove(&book(), instance(port).id()).await);
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        assert!(!places[usize::from(port) - 1].json.exists(), "it is swept by the way");
+    }
     let mut watch = registry.watch(&book());
     let snapshot = timeout(Duration::from_secs(5), watch.ready()).await.unwrap().unwrap();
     assert!(snapshot.is_empty() && snapshot.skipped() == 0, "{snapshot:?}");
