@@ -1,64 +1,35 @@
 //! [`EtcdLease`]: one key, bound to one etcd lease.
 //!
 //! The id of a lease is chosen here, so that one whose grant was broken off can be used or revoked all the same.
-//! A new one is only asked for when etcd says that the last is dead. The lease on the key is what says whose it is:
-//! every change is a transaction that compares it, and revoking the lease removes the key exactly if it is ours.
+//! A new one is only asked for when etcd says that the last is dead. The lease on the key is what says whose it is.
+//! Every change is a transaction that compares the key's revision, so that one which is held up somewhere and comes
+//! late changes nothing; and revoking the lease removes the key exactly if it is ours.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use callsign_core::{Claim, ErrorKind, Instance, Kept, Lease, Loss, Result, Terms};
+use callsign_core::{Claim, Error, ErrorKind, Instance, Kept, Lease, Loss, Result, Terms};
 use etcd_client::{
-    Compare, CompareOp, LeaseGrantOptions, LeaseKeepAliveStream, LeaseKeeper, PutOptions, ResponseHeader,
-    Txn, TxnOp, TxnOpResponse, TxnResponse,
+    Compare, CompareOp, KeyValue, LeaseGrantOptions, PutOptions, ResponseHeader, Txn, TxnOp, TxnOpResponse,
 };
-use tokio::time::{Instant, timeout_at};
-use tracing::debug;
+use tokio::time::Instant;
 
+use crate::claimed::{Claimed, Found};
 use crate::error;
 use crate::members::{Link, Members, Repeat};
-use crate::own::{Claimed, OwnKey, read};
+use crate::own::{OwnKey, read};
+use crate::renewals::Renewals;
 use crate::wire::{Format, encode};
 
 /// The least that etcd grants with its default election timeout.
 const LEAST_TTL: Duration = Duration::from_secs(2);
 /// How many leases that etcd called dead are remembered until a claim succeeds.
 const REMEMBERED: usize = 4;
-/// A renewal is given up within this part of its period, before the driver gives it up.
-const RENEW_SHARE: f64 = 0.95;
-/// The driver's least bound of a renewal, by which the first one is kept.
-const LEAST_RENEWAL: Duration = Duration::from_millis(500);
-
-/// A stream of renewals, as long as it works.
-#[derive(Debug)]
-struct Renewals {
-    keeper: LeaseKeeper,
-    answers: LeaseKeepAliveStream,
-    member: usize,
-}
-
-/// What a renewal was answered.
-enum Answer {
-    Alive,
-    Dead,
-    /// The stream broke.
-    None,
-}
-
-impl Renewals {
-    async fn answer(&mut self) -> Answer {
-        if self.keeper.keep_alive().await.is_err() {
-            return Answer::None;
-        }
-        match self.answers.message().await {
-            Ok(Some(answer)) if answer.ttl() > 0 => Answer::Alive,
-            Ok(Some(_)) => Answer::Dead,
-            Ok(None) | Err(_) => Answer::None,
-        }
-    }
-}
+/// How often a change is tried anew because somebody else's came between, before the driver's pause.
+const TRIES: usize = 5;
+/// A lease that has this much more left than it can have was renewed meanwhile.
+const RENEWED: Duration = Duration::from_millis(1500);
 
 #[derive(Debug)]
 pub(crate) struct EtcdLease {
@@ -70,16 +41,33 @@ pub(crate) struct EtcdLease {
     /// What etcd granted the current lease.
     granted: Duration,
     claimed: Claimed,
-    renewals: Option<Renewals>,
+    renewals: Renewals,
     own: OwnKey,
+    /// An older entry that is in the way: its lease, and when that ends unless somebody renews it.
+    in_the_way: Option<(i64, Instant)>,
+}
+
+/// What came of a change of the key.
+enum Set {
+    Done,
+    /// What was found in its place may not be changed.
+    Refused(Option<Found>),
 }
 
 impl EtcdLease {
     pub(crate) fn new(members: Arc<Members>, key: String, format: Format, ttl: Duration) -> Self {
         let asked = Duration::from_secs(ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0)).max(LEAST_TTL);
-        let own = OwnKey::new(Arc::clone(&members), key.clone());
-        let claimed = Claimed::default();
-        Self { members, key, format, asked, granted: asked, claimed, renewals: None, own }
+        Self {
+            own: OwnKey::new(Arc::clone(&members), key.clone()),
+            renewals: Renewals::new(Arc::clone(&members)),
+            members,
+            key,
+            format,
+            asked,
+            granted: asked,
+            claimed: Claimed::default(),
+            in_the_way: None,
+        }
     }
 
     /// A lease to bind the key to: the present one if it is alive, else a new one.
@@ -88,11 +76,15 @@ impl EtcdLease {
             if self.renew().await? == Kept::Kept {
                 return Ok(lease);
             }
-            self.claimed.called_dead.truncate(REMEMBERED - 1);
-            self.claimed.called_dead.insert(0, lease);
-            self.claimed.lease = None;
+            self.called_dead(lease);
         }
         self.grant().await
+    }
+
+    fn called_dead(&mut self, lease: i64) {
+        self.claimed.called_dead.truncate(REMEMBERED - 1);
+        self.claimed.called_dead.insert(0, lease);
+        self.claimed.lease = None;
     }
 
     async fn grant(&mut self) -> Result<i64> {
@@ -101,7 +93,8 @@ impl EtcdLease {
             let lease = fastrand::i64(1..);
             // Noted before it is asked for: it may come to be though we never hear of it.
             self.claimed.lease = Some(lease);
-            (self.granted, self.renewals) = (self.asked, None);
+            self.granted = self.asked;
+            self.renewals.close();
             let grant = |mut link: Link| async move {
                 match link.lease.grant(ttl, Some(LeaseGrantOptions::new().with_id(lease))).await {
                     Err(error) if error::lease_exists(&error) => Ok(None),
@@ -118,80 +111,72 @@ impl EtcdLease {
         }
     }
 
-    /// Opens another stream of renewals, whose opening is a renewal too.
-    async fn reopen(&mut self, lease: i64, by: Instant) -> Result<Kept> {
-        let open = |mut link: Link| async move { link.lease.keep_alive(lease).await };
-        let left = by.saturating_duration_since(Instant::now());
-        match self.members.ask_within(left, "renewal", Repeat::Safe, open).await {
-            Ok((member, (keeper, answers))) => {
-                self.renewals = Some(Renewals { keeper, answers, member });
-                Ok(Kept::Kept)
+    /// Makes the key what it is to be, there with a value or not there, as long as `may` allows to change what is
+    /// found. `seen` is what is believed to be there: if it is something else, that is found out.
+    async fn set(
+        &mut self,
+        what: &str,
+        lease: i64,
+        value: Option<&[u8]>,
+        mut seen: Option<Found>,
+        may: impl Fn(&Claimed, Option<Found>) -> bool,
+    ) -> Result<Set> {
+        let key = self.key.as_str();
+        let change = match value {
+            Some(value) => TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease))),
+            None => TxnOp::delete(key, None),
+        };
+        for _ in 0..TRIES {
+            if !may(&self.claimed, seen) {
+                return Ok(Set::Refused(seen));
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Kept::Lost),
-            Err(error) => Err(error),
+            let as_seen = match seen {
+                None => Compare::version(key, CompareOp::Equal, 0),
+                Some(found) => Compare::mod_revision(key, CompareOp::Equal, found.revision),
+            };
+            let txn = Txn::new().when([as_seen]).and_then([change.clone()]).or_else([TxnOp::get(key, None)]);
+            let run = |mut link: Link| {
+                let txn = txn.clone();
+                async move { link.kv.txn(txn).await }
+            };
+            // Repeating it does no harm: if it was done the first time, it finds that something else is there.
+            let (_, done) = self.members.ask(what, Repeat::Safe, run).await?;
+            if done.succeeded() {
+                return Ok(self.done(done.header().map_or(0, ResponseHeader::revision)));
+            }
+            let there = match done.op_responses().into_iter().next() {
+                Some(TxnOpResponse::Get(got)) => got.kvs().first().cloned(),
+                _ => None,
+            };
+            let is_done = match (&there, value) {
+                (Some(kv), Some(value)) => kv.lease() == lease && kv.value() == value,
+                (None, None) => true,
+                _ => false,
+            };
+            if is_done {
+                let at = done.header().map_or(0, ResponseHeader::revision);
+                return Ok(self.done(there.as_ref().map_or(at, KeyValue::mod_revision)));
+            }
+            seen = there.as_ref().map(Found::of);
         }
+        let text = format!("the {what} was overtaken by others' changes {TRIES} times");
+        Err(Error::new(ErrorKind::Unavailable, text))
     }
 
-    /// The operation that makes the key what it is to be: there with a value, or not there.
-    fn set(&self, value: Option<&[u8]>, lease: i64) -> TxnOp {
-        match value {
-            Some(value) => TxnOp::put(self.key.as_str(), value, Some(PutOptions::new().with_lease(lease))),
-            None => TxnOp::delete(self.key.as_str(), None),
-        }
+    /// The key is as it is to be, since this revision.
+    fn done(&mut self, revision: i64) -> Set {
+        self.claimed.written = revision;
+        self.own.written(revision);
+        Set::Done
     }
 
-    fn is_bound_to(&self, lease: i64) -> Compare {
-        Compare::lease(self.key.as_str(), CompareOp::Equal, lease)
-    }
-
-    fn is_absent(&self) -> Compare {
-        Compare::version(self.key.as_str(), CompareOp::Equal, 0)
-    }
-
-    /// Does `then` if any of the comparisons holds, else reads the key.
-    fn if_any(&self, comparisons: Vec<Compare>, then: &TxnOp) -> Txn {
-        let read = TxnOp::get(self.key.as_str(), None);
-        comparisons
-            .into_iter()
-            .rev()
-            .fold(None, |otherwise: Option<Txn>, comparison| {
-                let otherwise = otherwise.map_or_else(|| read.clone(), TxnOp::txn);
-                Some(Txn::new().when([comparison]).and_then([then.clone()]).or_else([otherwise]))
-            })
-            .unwrap_or_else(|| Txn::new().and_then([read]))
-    }
-
-    /// Takes note of a transaction that did what it should, and says whether it did.
-    fn note(&mut self, done: &TxnResponse) -> bool {
-        let done_it = succeeded(done);
-        if done_it {
-            self.own.written(done.header().map_or(0, ResponseHeader::revision));
-        }
-        done_it
-    }
-}
-
-/// Runs a transaction.
-async fn run(members: &Members, what: &str, repeat: Repeat, txn: Txn) -> Result<TxnResponse> {
-    let run = |mut link: Link| {
-        let txn = txn.clone();
-        async move { link.kv.txn(txn).await }
-    };
-    Ok(members.ask(what, repeat, run).await?.1)
-}
-
-/// Whether any branch but the last, which only reads, was taken.
-fn succeeded(done: &TxnResponse) -> bool {
-    done.succeeded()
-        || matches!(done.op_responses().first(), Some(TxnOpResponse::Txn(inner)) if succeeded(inner))
-}
-
-/// What the last branch read: the lease of the key, if it is there.
-fn lease_read(done: &TxnResponse) -> Option<i64> {
-    match done.op_responses().first() {
-        Some(TxnOpResponse::Txn(inner)) => lease_read(inner),
-        Some(TxnOpResponse::Get(got)) => got.kvs().first().map(etcd_client::KeyValue::lease),
-        _ => None,
+    /// Whether an entry from before etcd was restored has an owner that lives: that one renews its lease.
+    async fn is_renewed(&mut self, lease: i64) -> Result<bool> {
+        let ask = |mut link: Link| async move { link.lease.time_to_live(lease, None).await };
+        let (_, left) = self.members.ask("time that a lease has left", Repeat::Safe, ask).await?;
+        let ends = Instant::now() + Duration::from_secs(u64::try_from(left.ttl()).unwrap_or(0));
+        let before = self.in_the_way.replace((lease, ends));
+        Ok(before.is_some_and(|(same, ended)| same == lease && ends > ended + RENEWED))
     }
 }
 
@@ -201,84 +186,53 @@ impl Lease for EtcdLease {
         self.own.close();
         let lease = self.lease().await?;
         let value = encode(self.format, instance);
-        let set = self.set(value.as_deref(), lease);
         self.claimed.withdrawn = value.is_none();
-        let (repeat, txn) = match how {
-            // Another owner's claim may come between two tries, and would be overwritten.
-            Claim::Take => (Repeat::Unsent, Txn::new().and_then([set])),
-            Claim::Again => {
-                let ours =
-                    self.claimed.called_dead.iter().chain([&lease]).map(|lease| self.is_bound_to(*lease));
-                (Repeat::Safe, self.if_any([self.is_absent()].into_iter().chain(ours).collect(), &set))
-            }
+        let may = |claimed: &Claimed, found: Option<Found>| {
+            how == Claim::Take || found.is_none_or(|found| claimed.is_ours(found))
         };
-        let done = run(&self.members, "claim of the key", repeat, txn).await?;
-        if !self.note(&done) {
-            return Ok(None);
+        let claimed = self.set("claim of the key", lease, value.as_deref(), None, may).await;
+        match claimed {
+            Ok(Set::Done) => {
+                self.claimed.called_dead.clear();
+                self.in_the_way = None;
+                Ok(Some(Terms { ttl: Some(self.granted) }))
+            }
+            Ok(Set::Refused(Some(found))) if self.claimed.is_older(found) => {
+                if self.is_renewed(found.lease).await? {
+                    return Ok(None);
+                }
+                let what = "the key is held by an entry from before etcd was restored, and is free once that expires";
+                Err(Error::new(ErrorKind::Unavailable, what))
+            }
+            Ok(Set::Refused(_)) => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                // It expired in between.
+                self.called_dead(lease);
+                Err(Error::new(ErrorKind::Unavailable, "the new lease did not last").with_source(error))
+            }
+            Err(error) => Err(error),
         }
-        self.claimed.called_dead.clear();
-        Ok(Some(Terms { ttl: Some(self.granted) }))
     }
 
     async fn renew(&mut self) -> Result<Kept> {
-        let Some(lease) = self.claimed.lease else { return Ok(Kept::Lost) };
-        let period = (self.granted / 3).min(self.members.timeout()).max(LEAST_RENEWAL);
-        let started = Instant::now();
-        let (doubtful, by) = (started + period / 2, started + period.mul_f64(RENEW_SHARE));
-        // Put back only when it has answered: an answer that was not waited for would be taken for the next.
-        let Some(mut held) = self.renewals.take() else { return self.reopen(lease, by).await };
-        let member = held.member;
-        let outcome = {
-            let mut answer = pin!(held.answer());
-            match timeout_at(doubtful, &mut answer).await {
-                Ok(answered) => answered,
-                Err(_) => {
-                    // It may be slow, and it may be dead: from here on another member is asked beside it.
-                    self.members.bad(member);
-                    let late = async { timeout_at(by, &mut answer).await.unwrap_or(Answer::None) };
-                    let mut late = pin!(late);
-                    tokio::select! {
-                        biased;
-                        answered = &mut late => answered,
-                        reopened = self.reopen(lease, by) => match reopened {
-                            Ok(kept) => return Ok(kept),
-                            Err(error) => match late.await {
-                                Answer::None => return Err(error),
-                                answered => answered,
-                            },
-                        },
-                    }
-                }
-            }
-        };
-        match outcome {
-            Answer::Alive => {
-                self.renewals = Some(held);
-                Ok(Kept::Kept)
-            }
-            Answer::Dead => Ok(Kept::Lost),
-            Answer::None => {
-                debug!(key = %self.key, "the stream of renewals broke; opening another");
-                self.members.bad(member);
-                self.reopen(lease, by).await
-            }
+        match self.claimed.lease {
+            Some(lease) => self.renewals.renew(lease, self.granted).await,
+            None => Ok(Kept::Lost),
         }
     }
 
     async fn write(&mut self, instance: &Instance) -> Result<Kept> {
         let Some(lease) = self.claimed.lease else { return Ok(Kept::Lost) };
         let value = encode(self.format, instance);
-        let mut ours = vec![self.is_bound_to(lease)];
-        if self.claimed.withdrawn {
-            ours.push(self.is_absent());
-        }
         // Before it is sent: what the watch of the key then hears is our own doing.
         self.own.unsure();
-        self.claimed.withdrawn = value.is_none();
-        let txn = self.if_any(ours, &self.set(value.as_deref(), lease));
-        match run(&self.members, "write of the key", Repeat::Safe, txn).await {
-            Ok(done) if self.note(&done) => Ok(Kept::Kept),
-            Ok(done) => Ok(self.claimed.judge(lease_read(&done))),
+        let withdrawn = std::mem::replace(&mut self.claimed.withdrawn, value.is_none());
+        let seen = (!withdrawn).then_some(Found { lease, revision: self.claimed.written });
+        let may =
+            move |_: &Claimed, found: Option<Found>| found.map_or(withdrawn, |found| found.lease == lease);
+        match self.set("write of the key", lease, value.as_deref(), seen, may).await {
+            Ok(Set::Done) => Ok(Kept::Kept),
+            Ok(Set::Refused(found)) => Ok(self.claimed.judge(found)),
             // The lease expired under a key that was withdrawn.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Kept::Lost),
             Err(error) => Err(error),
@@ -287,9 +241,9 @@ impl Lease for EtcdLease {
 
     async fn verify(&mut self, instance: &Instance) -> Result<Kept> {
         let (found, _) = read(&self.members, &self.key).await?;
-        let kept = self.claimed.judge(found.as_ref().map(etcd_client::KeyValue::lease));
+        let kept = self.claimed.judge(found.as_ref().map(Found::of));
         let wanted = encode(self.format, instance);
-        let as_wanted = found.as_ref().map(etcd_client::KeyValue::value) == wanted.as_deref();
+        let as_wanted = found.as_ref().map(KeyValue::value) == wanted.as_deref();
         Ok(if kept == Kept::Kept && !as_wanted { Kept::Lost } else { kept })
     }
 
@@ -302,7 +256,7 @@ impl Lease for EtcdLease {
 
     async fn release(&mut self) -> Result<()> {
         self.own.close();
-        self.renewals = None;
+        self.renewals.close();
         for lease in self.claimed.lease.into_iter().chain(self.claimed.called_dead.clone()) {
             let revoke = |mut link: Link| async move { link.lease.revoke(lease).await };
             match self.members.ask("revocation of a lease", Repeat::Safe, revoke).await {
@@ -310,8 +264,15 @@ impl Lease for EtcdLease {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 // A lease can hold a key that we may not touch; what is left of it expires.
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                    let delete = self.if_any(vec![self.is_bound_to(lease)], &self.set(None, lease));
-                    run(&self.members, "removal of the key", Repeat::Safe, delete).await?;
+                    let key = self.key.as_str();
+                    let delete = Txn::new()
+                        .when([Compare::lease(key, CompareOp::Equal, lease)])
+                        .and_then([TxnOp::delete(key, None)]);
+                    let delete = |mut link: Link| {
+                        let delete = delete.clone();
+                        async move { link.kv.txn(delete).await }
+                    };
+                    self.members.ask("removal of the key", Repeat::Safe, delete).await?;
                 }
                 Err(error) => return Err(error),
                 Ok(_) => {}

@@ -19,6 +19,7 @@
 //! When to ask again, what to keep in an outage and when to register anew is decided by the drivers of
 //! `callsign-core`; this crate spawns no task.
 
+mod claimed;
 mod config;
 mod error;
 mod index;
@@ -27,6 +28,7 @@ mod list;
 mod members;
 mod own;
 mod registry;
+mod renewals;
 mod source;
 mod wire;
 

@@ -15,40 +15,16 @@ use etcd_client::{GetOptions, KeyValue, ResponseHeader, WatchOptions, WatchRespo
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
+use crate::claimed::{Claimed, Found};
 use crate::members::{Link, Members, Repeat};
 
 /// The pause before a watch that broke is opened again, spread by a fifth.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Which lease is ours, and whether the key is to be there.
-#[derive(Debug, Default)]
-pub(crate) struct Claimed {
-    /// Our lease, or one whose grant was broken off. The key is in order if it is bound to this.
-    pub(crate) lease: Option<i64>,
-    /// Leases that etcd called dead. Some versions do so in error, and the key is then still bound to one: to be
-    /// claimed again, and nobody else's.
-    pub(crate) called_dead: Vec<i64>,
-    /// Whether we have taken the key away ourselves, and keep the lease.
-    pub(crate) withdrawn: bool,
-}
-
-impl Claimed {
-    /// What the state of the key means: the lease that it is bound to, if it is there.
-    pub(crate) fn judge(&self, lease: Option<i64>) -> Kept {
-        match lease {
-            None if self.withdrawn => Kept::Kept,
-            None => Kept::Lost,
-            Some(lease) if Some(lease) == self.lease => Kept::Kept,
-            Some(lease) if self.called_dead.contains(&lease) => Kept::Lost,
-            Some(_) => Kept::Superseded,
-        }
-    }
-}
-
 /// What opening the watch found.
 struct Opened {
-    /// The lease of the key and the revision of that, where it had to be read first.
-    read: Option<(Option<i64>, i64)>,
+    /// The key and the revision of reading it, where it had to be read first.
+    read: Option<(Option<Found>, i64)>,
     stream: Box<WatchStream>,
     member: usize,
 }
@@ -120,10 +96,10 @@ impl OwnKey {
                 Ear::Opening(opening) => match opening.await {
                     Ok(Opened { read, stream, member }) => {
                         self.ear = Ear::Open { stream, member };
-                        let Some((lease, revision)) = read else { continue };
+                        let Some((found, revision)) = read else { continue };
                         // Lower than before, if etcd was wiped.
                         self.known = revision;
-                        if let Some(loss) = claimed.judge(lease).loss() {
+                        if let Some(loss) = claimed.judge(found).loss() {
                             self.close();
                             return loss;
                         }
@@ -154,8 +130,8 @@ impl OwnKey {
         let went_back = (1..self.known).contains(&said.header().map_or(0, ResponseHeader::revision));
         went_back
             || said.events().iter().filter_map(etcd_client::Event::kv).any(|kv| {
-                let lease = (kv.create_revision() != 0).then(|| kv.lease());
-                kv.mod_revision() > self.known && claimed.judge(lease) != Kept::Kept
+                let found = (kv.create_revision() != 0).then(|| Found::of(kv));
+                kv.mod_revision() > self.known && claimed.judge(found) != Kept::Kept
             })
     }
 
@@ -170,7 +146,7 @@ async fn open(members: Arc<Members>, key: String, from: Option<i64>) -> Result<O
         Some(from) => (None, from),
         None => {
             let (kv, revision) = read(&members, &key).await?;
-            (Some((kv.map(|kv| kv.lease()), revision)), revision)
+            (Some((kv.as_ref().map(Found::of), revision)), revision)
         }
     };
     let watch = |mut link: Link| {
@@ -190,23 +166,4 @@ pub(crate) async fn read(members: &Members, key: &str) -> Result<(Option<KeyValu
         return Err(Error::new(ErrorKind::Malformed, what));
     };
     Ok((got.take_kvs().into_iter().next(), header.revision()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn judges_by_the_lease() {
-        let claimed = Claimed { lease: Some(7), called_dead: vec![5], withdrawn: false };
-        assert_eq!(claimed.judge(None), Kept::Lost);
-        assert_eq!(claimed.judge(Some(7)), Kept::Kept);
-        assert_eq!(claimed.judge(Some(5)), Kept::Lost);
-        assert_eq!(claimed.judge(Some(8)), Kept::Superseded);
-        // Put by hand, without any lease.
-        assert_eq!(claimed.judge(Some(0)), Kept::Superseded);
-        let withdrawn = Claimed { withdrawn: true, ..claimed };
-        assert_eq!(withdrawn.judge(None), Kept::Kept);
-        assert_eq!(withdrawn.judge(Some(8)), Kept::Superseded);
-    }
 }

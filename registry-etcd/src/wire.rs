@@ -70,7 +70,8 @@ impl Keys {
         let mut keys = Vec::new();
         for prefix in self.of_service(service) {
             keys.push(format!("{prefix}{escaped}"));
-            if escaped != id.as_str() {
+            // Only if it stands for this id: "a%2Fb" as it is would be the key of "a/b".
+            if escaped != id.as_str() && id_of(id.as_str().as_bytes()).is_ok_and(|same| same == *id) {
                 keys.push(format!("{prefix}{id}"));
             }
         }

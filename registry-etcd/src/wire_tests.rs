@@ -136,6 +136,9 @@ fn ids_are_one_segment() {
         all,
         ["services/book/a%2Fb", "services/book/a/b", "/services/book/a%2Fb", "/services/book/a/b"]
     );
+    // The key of another id is none of this one's.
+    let all = keys.all_of_instance(&book(), &id("a%2Fb"));
+    assert_eq!(all, ["services/book/a%252Fb", "/services/book/a%252Fb"]);
 }
 
 #[test]

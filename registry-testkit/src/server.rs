@@ -166,6 +166,25 @@ impl<K: Kind> Server<K> {
         self.wipes += 1;
     }
 
+    /// Copies its data, which it must not be changing: for one that was [stopped](Self::stop) in order.
+    ///
+    /// # Errors
+    /// The data cannot be read, or the copy not written.
+    pub fn backup(&self) -> io::Result<Backup> {
+        let copy = tempfile::Builder::new().prefix("callsign-test-").tempdir()?;
+        copy_dir(&self.data(), copy.path())?;
+        Ok(Backup(copy))
+    }
+
+    /// Kills it and puts other data in the place of its own: the next start is that of a server restored.
+    ///
+    /// # Errors
+    /// The data cannot be copied.
+    pub fn restore(&mut self, backup: &Backup) -> io::Result<()> {
+        self.wipe();
+        copy_dir(backup.0.path(), &self.data())
+    }
+
     /// Kills it and starts it again on the same data.
     ///
     /// # Errors
@@ -201,4 +220,22 @@ impl<K: Kind> Server<K> {
         let name = self.kind.name();
         self.process.as_ref().ok_or_else(|| io::Error::other(format!("{name} does not run")))
     }
+}
+
+/// A copy of a server's data.
+#[derive(Debug)]
+pub struct Backup(TempDir);
+
+fn copy_dir(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_dir(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }

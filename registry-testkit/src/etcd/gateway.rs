@@ -148,6 +148,19 @@ impl Gateway {
         Ok(number(&body["ID"]))
     }
 
+    /// Renews a lease, once.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put), or it is not there.
+    pub async fn keep_alive(&self, lease: i64) -> io::Result<()> {
+        let body = self.call("lease/keepalive", &json!({ "ID": lease.to_string() })).await?;
+        if number(&body["result"]["TTL"]) > 0 {
+            Ok(())
+        } else {
+            Err(other(format!("there is no lease {lease}")))
+        }
+    }
+
     /// The leases that there are, sorted.
     ///
     /// # Errors
