@@ -1,17 +1,17 @@
 //! [`Balancer`]: gives each call an endpoint, chosen by a [`Policy`]. Go kit's `lb.Balancer`.
 
 use std::fmt::{self, Debug};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::endpointer::Endpointer;
+use crate::endpointer::{Endpointer, Follower};
 use crate::error::PickError;
-use crate::policy::{Avoid, Choice, Member, Policy};
+use crate::policy::{Avoid, Choice, Member, Members, Policy};
 use crate::ready::ReadySet;
 use crate::slot::Picked;
 
@@ -47,13 +47,33 @@ struct Picker<E, P: Policy> {
 type Current<E, P> = Arc<ArcSwap<Picker<E, P>>>;
 
 impl<E, P: Policy> Picker<E, P> {
-    fn new(policy: &P, set: &Arc<ReadySet<E>>) -> Self {
-        let members: Vec<_> = set
-            .slots()
-            .iter()
-            .map(|slot| Member { instance: slot.instance(), stats: slot.stats() })
-            .collect();
-        Self { table: policy.build(&members), set: Arc::clone(set) }
+    fn new(policy: &P, set: &Arc<ReadySet<E>>, before: Option<&P::Table>) -> Self {
+        let members: Vec<_> =
+            set.slots().iter().map(|slot| Member::new(slot.instance(), slot.stats())).collect();
+        Self { table: policy.build(&Members::new(&members, before)), set: Arc::clone(set) }
+    }
+}
+
+/// Keeps a picker up to date, for as long as a balancer has it.
+struct Follow<E, P: Policy> {
+    policy: P,
+    picker: Weak<ArcSwap<Picker<E, P>>>,
+}
+
+impl<E, P> Follower<E> for Follow<E, P>
+where
+    E: Send + Sync + 'static,
+    P: Policy,
+{
+    fn is_wanted(&self) -> bool {
+        self.picker.strong_count() > 0
+    }
+
+    fn see(&mut self, set: &Arc<ReadySet<E>>) {
+        if let Some(picker) = self.picker.upgrade() {
+            let before = picker.load();
+            picker.store(Arc::new(Picker::new(&self.policy, set, Some(&before.table))));
+        }
     }
 }
 
@@ -69,15 +89,9 @@ where
 
     /// The same with fixed random numbers, for tests.
     pub fn with_seed(endpoints: Endpointer<E>, policy: P, seed: u64) -> Self {
-        let build = policy.clone();
         // Built on the endpointer's task from the second on, off the path of calls.
-        let picker = Arc::new(ArcSwap::from_pointee(Picker::new(&policy, &endpoints.ready_set())));
-        let target = Arc::downgrade(&picker);
-        endpoints.follow(move |set| {
-            let Some(target) = target.upgrade() else { return false };
-            target.store(Arc::new(Picker::new(&build, set)));
-            true
-        });
+        let picker = Arc::new(ArcSwap::from_pointee(Picker::new(&policy, &endpoints.ready_set(), None)));
+        endpoints.follow(Box::new(Follow { policy: policy.clone(), picker: Arc::downgrade(&picker) }));
         let local = policy.local(seed);
         let shared =
             Arc::new(Shared { endpoints, policy, picker, seeds: AtomicU64::new(seed.wrapping_add(1)) });

@@ -13,9 +13,11 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// Why a [`Balancer`](crate::Balancer) has no endpoint to give.
 #[derive(Debug, Clone, ThisError)]
+#[non_exhaustive]
 pub enum PickError {
     /// The registry has not been listed yet, or no connection has been made or refused yet: waiting can help.
     #[error("no instance of {service} is ready yet: {}", if *connecting == 0 { "the registry has not been listed".to_owned() } else { format!("still connecting to {connecting}") })]
+    #[non_exhaustive]
     NotYet {
         /// The service.
         service: ServiceName,
@@ -26,6 +28,7 @@ pub enum PickError {
     },
     /// The registry lists no instance that may be called.
     #[error("{}", empty(service, *listed))]
+    #[non_exhaustive]
     Empty {
         /// The service.
         service: ServiceName,
@@ -36,6 +39,7 @@ pub enum PickError {
     },
     /// Instances are listed, and none of them can be reached.
     #[error("no instance of {service} can be reached")]
+    #[non_exhaustive]
     Unreachable {
         /// The service.
         service: ServiceName,
@@ -44,6 +48,7 @@ pub enum PickError {
     },
     /// The registry has been closed, and no endpoint is left.
     #[error("no instance of {service} is left: its registry has been closed")]
+    #[non_exhaustive]
     Closed {
         /// The service.
         service: ServiceName,
@@ -148,12 +153,25 @@ impl StdError for DialErrors {
 
 /// Marks an error of a call that was provably never sent: no server can have seen it, so that repeating it
 /// is safe whatever it does. Put it around such an error, and [`Retry`](crate::Retry) repeats the call.
+///
+/// ```
+/// # use callsign_lb::{NeverSent, is_never_sent};
+/// # use std::io;
+/// fn ask(pool: &[u8]) -> io::Result<()> {
+///     // The request has not left: somebody else may be asked.
+///     Err(io::Error::other(NeverSent("no free connection".into())))
+/// }
+/// assert!(is_never_sent(&ask(&[]).unwrap_err()));
+/// ```
 #[derive(Debug, ThisError)]
 #[error("the call was never sent")]
 pub struct NeverSent(#[source] pub BoxError);
 
 /// Whether an error says that the call was never sent: it is or was caused by a [`NeverSent`], a
 /// [`PickError`], or a connection that was refused.
+///
+/// It believes that a call is one request. A client that sends several for one call, such as one that follows
+/// redirects, may have a later one refused: there, say with [`Retry::when`](crate::Retry::when) what may be repeated.
 #[must_use]
 pub fn is_never_sent(error: &(dyn StdError + 'static)) -> bool {
     causes(error).any(|cause| {
@@ -169,7 +187,13 @@ pub fn is_never_sent(error: &(dyn StdError + 'static)) -> bool {
 pub(crate) fn causes<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source())
+    std::iter::successors(Some(error), |&error| {
+        // An I/O error that was made of another names that one's cause as its own, and leaves it out.
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner as &(dyn StdError + 'static)),
+            None => error.source(),
+        }
+    })
 }
 
 /// All messages of an error on one line, without the repetitions of those that print their source too.
@@ -200,6 +224,9 @@ mod tests {
         let reset = io::Error::new(io::ErrorKind::ConnectionReset, "reset");
         assert!(!is_never_sent(&reset));
         assert!(is_never_sent(&NeverSent(Box::new(reset))));
+        assert!(is_never_sent(&io::Error::other(NeverSent("by an I/O error".into()))));
+        let closed = PickError::Closed { service: "book".parse().unwrap() };
+        assert!(is_never_sent(&io::Error::other(io::Error::other(closed))));
     }
 
     #[test]

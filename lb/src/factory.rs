@@ -83,6 +83,7 @@ impl Lifeline {
         self.0.cut.load(Ordering::Acquire)
     }
 
+    #[cfg(test)]
     pub(crate) fn key(&self) -> &Key {
         &self.0.key
     }

@@ -22,7 +22,7 @@ pub use balancer::Balancer;
 pub use endpointer::{Endpointer, EndpointerBuilder};
 pub use error::{BoxError, DialError, DialErrors, NeverSent, PickError, is_never_sent};
 pub use factory::{Factory, Lifeline};
-pub use policy::{Avoid, Choice, Member, Policy, Random, RoundRobin};
+pub use policy::{Avoid, Choice, Member, Members, Policy, Random, RoundRobin};
 pub use ready::ReadySet;
 pub use retry::{Attempt, AttemptError, Decide, Retry, RetryError, UnsentOnly};
 pub use slot::{Picked, Slot, Stats};

@@ -53,13 +53,8 @@ pub struct Slot<E> {
 }
 
 impl<E> Slot<E> {
-    pub(crate) fn new(instance: Arc<Instance>, link: &Arc<Link<E>>) -> Self {
-        Self {
-            number: link.lifeline.key().number,
-            instance,
-            stats: Arc::clone(&link.stats),
-            link: Arc::downgrade(link),
-        }
+    pub(crate) fn new(number: u64, instance: Arc<Instance>, link: &Arc<Link<E>>) -> Self {
+        Self { number, instance, stats: Arc::clone(&link.stats), link: Arc::downgrade(link) }
     }
 
     /// The instance, as it is registered now.
@@ -74,7 +69,7 @@ impl<E> Slot<E> {
         &self.stats
     }
 
-    /// Tells this endpoint from all others, also from later ones of the same instance.
+    /// Tells this instance from all others; the same for all of its connections.
     pub(crate) fn number(&self) -> u64 {
         self.number
     }
@@ -86,7 +81,7 @@ impl<E> Slot<E> {
             return None;
         }
         link.stats.in_flight.fetch_add(1, Ordering::Relaxed);
-        Some(Picked { instance: Arc::clone(&self.instance), link })
+        Some(Picked { number: self.number, instance: Arc::clone(&self.instance), link })
     }
 }
 
@@ -102,6 +97,7 @@ impl<E> Debug for Slot<E> {
 /// An endpoint that was picked for a call; dereferences to it. The call counts as in flight until this is
 /// dropped, and so long the endpoint stays open, even when its instance leaves.
 pub struct Picked<E> {
+    number: u64,
     instance: Arc<Instance>,
     link: Arc<Link<E>>,
 }
@@ -120,7 +116,7 @@ impl<E> Picked<E> {
     }
 
     pub(crate) fn number(&self) -> u64 {
-        self.link.lifeline.key().number
+        self.number
     }
 }
 

@@ -333,6 +333,19 @@ async fn a_closed_registry_leaves_the_last_set() {
     let picked = balancer.ready().await.unwrap();
     counts.refuse([1]);
     picked.report_closed();
+    let unreachable = |set: &ReadySet<Probe>| matches!(set.error(), Some(PickError::Unreachable { .. }));
+    within(Duration::from_secs(5), "it is dialled", endpoints.wait_for(unreachable)).await;
+    // What the registry listed last is dialled on.
+    counts.refuse([]);
+    ready(&endpoints, &[1]).await;
+}
+
+/// A registry that is closed before it has listed anything leaves nobody to wait for.
+#[tokio::test]
+async fn closed_before_the_first_list_says_so() {
+    let (_script, registry, watch) = Script::open();
+    let endpoints = Endpointer::new(watch, Arc::new(Counts::default()).factory());
+    registry.close(Duration::from_secs(1)).await.unwrap();
     let closed = |set: &ReadySet<Probe>| matches!(set.error(), Some(PickError::Closed { .. }));
     within(Duration::from_secs(5), "closed", endpoints.wait_for(closed)).await;
 }
@@ -402,7 +415,7 @@ async fn a_panicking_policy_ends_nothing() {
     impl callsign_lb::Policy for AfraidOfThree {
         type Table = ();
         type Local = ();
-        fn build(&self, members: &[callsign_lb::Member<'_>]) {
+        fn build(&self, members: &callsign_lb::Members<'_, ()>) {
             assert_ne!(members.len(), 3, "on purpose");
         }
         fn local(&self, _: u64) {}
@@ -420,4 +433,90 @@ async fn a_panicking_policy_ends_nothing() {
         assert!(listed.contains(&calm.pick().unwrap().port));
     }
     assert_eq!(afraid.pick().unwrap().port, 4);
+}
+
+/// Nor does a filter.
+#[tokio::test]
+async fn a_panicking_filter_ends_nothing() {
+    let (script, _registry, watch) = Script::open();
+    let afraid = |instance: &callsign_core::Instance| {
+        assert_ne!(instance.address().port(), 3, "on purpose");
+        true
+    };
+    let endpoints = Endpointer::builder(watch, Arc::new(Counts::default()).factory()).filter(afraid).build();
+    script.lists([1, 3]);
+    ready(&endpoints, &[1]).await;
+    script.lists([2, 3]);
+    ready(&endpoints, &[2]).await;
+}
+
+/// What a policy has learnt is there for the table of the next set.
+#[tokio::test]
+async fn a_policy_has_its_table_before() {
+    #[derive(Debug, Clone)]
+    struct Generations;
+    impl callsign_lb::Policy for Generations {
+        type Table = usize;
+        type Local = ();
+        fn build(&self, members: &callsign_lb::Members<'_, usize>) -> usize {
+            members.before().map_or(0, |before| before + members.len())
+        }
+        fn local(&self, _: u64) {}
+        fn pick(&self, table: &usize, (): &mut (), choice: &callsign_lb::Choice<'_>) -> Option<usize> {
+            // So that the test sees what there is.
+            choice.len().checked_sub(1)?.checked_sub(table % choice.len())
+        }
+    }
+    let (script, _registry, watch) = Script::open();
+    let endpoints = Endpointer::new(watch, Arc::new(Counts::default()).factory());
+    script.lists([1]);
+    ready(&endpoints, &[1]).await;
+    let mut balancer = Balancer::new(endpoints.clone(), Generations);
+    for listed in [vec![1, 2], vec![1, 2, 3]] {
+        script.lists(listed.iter().copied());
+        ready(&endpoints, &listed).await;
+    }
+    // Sets may be made in more steps than these; each adds what it has to what was before.
+    assert!(balancer.pick().is_ok());
+}
+
+/// A set that never changes must not gather what dead balancers left.
+#[tokio::test]
+async fn balancers_come_and_go_without_a_trace() {
+    let (script, _registry, watch) = Script::open();
+    let counted = Arc::new(());
+    #[derive(Debug, Clone)]
+    struct Counted(#[allow(dead_code)] Arc<()>);
+    impl callsign_lb::Policy for Counted {
+        type Table = ();
+        type Local = ();
+        fn build(&self, _: &callsign_lb::Members<'_, ()>) {}
+        fn local(&self, _: u64) {}
+        fn pick(&self, (): &(), (): &mut (), choice: &callsign_lb::Choice<'_>) -> Option<usize> {
+            choice.len().checked_sub(1)
+        }
+    }
+    let endpoints = Endpointer::new(watch, Arc::new(Counts::default()).factory());
+    script.lists([1]);
+    ready(&endpoints, &[1]).await;
+    for _ in 0..100 {
+        assert!(Balancer::new(endpoints.clone(), Counted(Arc::clone(&counted))).pick().is_ok());
+    }
+    assert!(Arc::strong_count(&counted) <= 2, "{}", Arc::strong_count(&counted));
+}
+
+/// Whoever waits for an endpoint when the runtime of the endpointer ends is told.
+#[test]
+fn the_end_of_the_runtime_is_told() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (theirs, ours) = (runtime(), runtime());
+    let (_script, registry, endpoints) = theirs.block_on(async {
+        let (script, registry, watch) = Script::open();
+        (script, registry, Endpointer::new(watch, Arc::new(Counts::default()).factory()))
+    });
+    let mut balancer = Balancer::new(endpoints, RoundRobin::default()).wait_for_ready(true);
+    drop(theirs);
+    let error = ours.block_on(within(Duration::from_secs(5), "the end", balancer.ready())).unwrap_err();
+    assert!(matches!(error, callsign_lb::PickError::Closed { .. }), "{error:?}");
+    drop(registry);
 }

@@ -222,3 +222,52 @@ async fn calls_take_turns() {
     }
     assert_eq!(counts, [0, 25, 25, 25, 25]);
 }
+
+/// A service that is registered nowhere will not come up within a pause of milliseconds: it is told at once.
+#[tokio::test(start_paused = true)]
+async fn nobody_registered_is_told_at_once() {
+    let scene = scene(&[]).await;
+    let begun = Instant::now();
+    let error = scene.retry().max(10).call(refused).await.unwrap_err();
+    assert_eq!((error.attempts().len(), begun.elapsed()), (1, Duration::ZERO));
+    assert_eq!(error.chain(), "the call failed, 1 attempt made: no instance of book is registered");
+}
+
+/// Whoever looks at the error of a call that may have been sent once must not take it for one that never was.
+#[tokio::test(start_paused = true)]
+async fn one_attempt_that_may_have_been_sent_counts_for_all() {
+    let scene = scene(&[1, 2]).await;
+    let count = AtomicU32::new(0);
+    let reset_then_refused = |_: Picked<Probe>| {
+        let first = count.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
+        let kind = if first { io::ErrorKind::ConnectionReset } else { io::ErrorKind::ConnectionRefused };
+        async move { Err::<u16, _>(io_error(kind)) }
+    };
+    let error = scene.retry().max(2).when(any).call(reset_then_refused).await.unwrap_err();
+    assert_eq!(error.attempts().len(), 2);
+    assert!(error.attempts()[1].error().is_unsent());
+    assert!(!callsign_lb::is_never_sent(&error), "{}", error.chain());
+    let source = error.source().unwrap().downcast_ref::<io::Error>().unwrap();
+    assert_eq!(source.kind(), io::ErrorKind::ConnectionReset);
+}
+
+/// A request is sent by being polled, so none is once the time is up.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_sent_after_the_deadline() {
+    let scene = scene(&[1]).await;
+    let (timeout, begun) = (Duration::from_millis(300), Instant::now());
+    let sent = std::sync::Mutex::new(Vec::new());
+    let retry = scene.retry().max(usize::MAX).timeout(timeout);
+    let error = retry
+        .call(|_| {
+            sent.lock().unwrap().push(begun.elapsed());
+            async { Err::<u16, _>(io_error(io::ErrorKind::ConnectionRefused)) }
+        })
+        .await
+        .unwrap_err();
+    let sent = sent.into_inner().unwrap();
+    assert!(error.is_deadline_exceeded() && sent.len() > 1);
+    assert!(sent.iter().all(|at| *at < timeout), "{sent:?}");
+    assert_eq!(sent.len(), error.attempts().len());
+    assert!(error.attempts().iter().all(|attempt| matches!(attempt.error(), AttemptError::Failed(_))));
+}

@@ -10,6 +10,9 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
+    /// The least bound of a pause.
+    pub(crate) const LEAST: Duration = Duration::from_millis(1);
+
     /// The pause after so many failures in a row, 1 at least: anything between nothing and a bound that
     /// doubles.
     pub(crate) fn pause(&self, failures: u32, rng: &mut fastrand::Rng) -> Duration {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use callsign_core::InstanceWatch;
+use callsign_core::{InstanceWatch, ServiceName};
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -14,6 +14,7 @@ use super::Board;
 use super::roster::{Job, Roster};
 use crate::error::{BoxError, chain};
 use crate::factory::{Factory, Key, Lifeline};
+use crate::ready::{Lack, ReadySet};
 use crate::slot::Link;
 
 /// From this many endpoints on, a set that grows is published at most once in [`GROWTH`]: ten thousand
@@ -33,6 +34,7 @@ pub(super) struct Builder<E, F> {
     pub(super) concurrency: usize,
     pub(super) cuts: mpsc::UnboundedReceiver<Key>,
     pub(super) told: mpsc::UnboundedSender<Key>,
+    pub(super) _end: End<E>,
 }
 
 /// What has happened since the last publish.
@@ -90,7 +92,8 @@ where
                     while let Ok(key) = self.cuts.try_recv() {
                         self.cut(&key);
                     }
-                    news = News { any: true, urgent: true };
+                    // What is cut is not picked any more, whether or not it is in the set.
+                    news.any = true;
                 }
                 Some(dialled) = dials.join_next_with_id(), if !dials.is_empty() => {
                     self.dialled(dialled, &mut keys);
@@ -148,6 +151,19 @@ where
         let size = set.len();
         self.board.publish(set);
         size
+    }
+}
+
+/// Tells when it is dropped that no endpoint will come any more: it may be the runtime that ends, and somebody may
+/// wait for one.
+pub(super) struct End<E> {
+    pub(super) board: Arc<Board<E>>,
+    pub(super) service: ServiceName,
+}
+
+impl<E> Drop for End<E> {
+    fn drop(&mut self) {
+        self.board.publish(ReadySet::new(self.service.clone(), Vec::new(), Lack::Closed));
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
-use self::builder::Builder;
+use self::builder::{Builder, End};
 use self::roster::{BACKOFF, Roster};
 use crate::factory::Factory;
 use crate::ready::{Lack, ReadySet};
@@ -106,10 +106,10 @@ impl<E> Endpointer<E> {
         self.0.board.changes.subscribe()
     }
 
-    /// Calls `hook` with the present set, then with each that follows, until it returns false. It runs on the
+    /// Shows a follower the present set, then each that comes, for as long as it is wanted. Later ones on the
     /// builder's task, before the set is announced.
-    pub(crate) fn follow(&self, hook: impl FnMut(&Arc<ReadySet<E>>) -> bool + Send + 'static) {
-        self.0.board.follow(Box::new(hook));
+    pub(crate) fn follow(&self, follower: Box<dyn Follower<E>>) {
+        self.0.board.follow(follower);
     }
 }
 
@@ -125,12 +125,16 @@ impl<E> Debug for Endpointer<E> {
     }
 }
 
-type Hook<E> = Box<dyn FnMut(&Arc<ReadySet<E>>) -> bool + Send>;
+/// Whoever works something out of each new set.
+pub(crate) trait Follower<E>: Send {
+    fn is_wanted(&self) -> bool;
+    fn see(&mut self, set: &Arc<ReadySet<E>>);
+}
 
 /// Where the builder publishes and handles read.
 struct Board<E> {
     set: ArcSwap<ReadySet<E>>,
-    hooks: Mutex<Vec<Hook<E>>>,
+    followers: Mutex<Vec<Box<dyn Follower<E>>>>,
     changes: watch::Sender<u64>,
 }
 
@@ -140,26 +144,26 @@ impl<E> Board<E> {
             return;
         }
         let set = Arc::new(set);
-        // Held to the end, so that a hook which joins now misses nothing. The hooks come first: who sees the new
-        // set can pick from it.
-        let mut hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
-        hooks.retain_mut(|hook| {
+        // Held to the end, so that a follower who joins now misses nothing. They come first: who sees the new set can
+        // pick from it.
+        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        followers.retain(|follower| follower.is_wanted());
+        for follower in followers.iter_mut() {
             // A policy of somebody else's must not end discovery.
-            catch_unwind(AssertUnwindSafe(|| hook(&set))).unwrap_or_else(|_| {
+            if catch_unwind(AssertUnwindSafe(|| follower.see(&set))).is_err() {
                 warn!(service = %set.service(), "a policy panicked over a new set: its balancer keeps the last one");
-                true
-            })
-        });
+            }
+        }
         self.set.store(set);
-        drop(hooks);
+        drop(followers);
         self.changes.send_modify(|changes| *changes += 1);
     }
 
-    fn follow(&self, mut hook: Hook<E>) {
-        let mut hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
-        if hook(&self.set.load_full()) {
-            hooks.push(hook);
-        }
+    fn follow(&self, mut follower: Box<dyn Follower<E>>) {
+        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        followers.retain(|follower| follower.is_wanted());
+        follower.see(&self.set.load_full());
+        followers.push(follower);
     }
 }
 
@@ -194,10 +198,12 @@ where
         self
     }
 
-    /// The bounds of the first and of the longest pause after a failed dial; 100 ms and 5 s. Each pause is
-    /// anything between nothing and its bound, which doubles from one failure to the next.
+    /// The bounds of the first and of the longest pause after a failed dial, 1 ms at least; 100 ms and 5 s. Each pause
+    /// is anything between nothing and its bound, which doubles from one failure to the next.
     #[must_use]
     pub fn backoff(mut self, first: Duration, most: Duration) -> Self {
+        // A dial that is refused at once must not be tried again without a pause.
+        let first = first.max(Backoff::LEAST);
         self.backoff = Backoff { first, most: most.max(first) };
         self
     }
@@ -226,7 +232,7 @@ where
         let (told, cuts) = mpsc::unbounded_channel();
         let board = Arc::new(Board {
             set: ArcSwap::from_pointee(ReadySet::new(service.clone(), Vec::new(), Lack::Pending(None))),
-            hooks: Mutex::default(),
+            followers: Mutex::default(),
             changes: watch::Sender::new(0),
         });
         let builder = Builder {
@@ -238,6 +244,7 @@ where
             concurrency: self.concurrency,
             cuts,
             told,
+            _end: End { board: Arc::clone(&board), service: service.clone() },
         };
         let task = AbortOnDropHandle::new(runtime.spawn(builder.run()));
         Endpointer(Arc::new(Inner { board, service, _task: task }))

@@ -2,12 +2,14 @@
 //! and times go in; dials to make and ready sets come out.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use callsign_core::{Error, Instance, InstanceId, Listed, ServiceName, Snapshot, State};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::Filter;
 use super::backoff::Backoff;
@@ -32,6 +34,8 @@ enum Dial {
 }
 
 struct Entry<E> {
+    /// Tells it from all others; the same for all of its connections.
+    serial: u64,
     listed: Listed,
     stats: Arc<Stats>,
     link: Option<Arc<Link<E>>>,
@@ -47,8 +51,9 @@ struct Entry<E> {
 }
 
 impl<E> Entry<E> {
-    fn new(listed: Listed, now: Instant) -> Self {
+    fn new(serial: u64, listed: Listed, now: Instant) -> Self {
         Self {
+            serial,
             listed,
             stats: Arc::default(),
             link: None,
@@ -63,7 +68,8 @@ impl<E> Entry<E> {
 
     fn renew_slot(&mut self) {
         let instance = self.listed.instance();
-        self.slot = self.link.as_ref().map(|link| Arc::new(Slot::new(Arc::clone(instance), link)));
+        self.slot =
+            self.link.as_ref().map(|link| Arc::new(Slot::new(self.serial, Arc::clone(instance), link)));
     }
 
     /// Which tier of the ready set it belongs to; `None`: it is never called.
@@ -91,8 +97,13 @@ pub(super) struct Roster<E> {
     backoff: Backoff,
     rng: fastrand::Rng,
     entries: BTreeMap<InstanceId, Entry<E>>,
-    queue: VecDeque<InstanceId>,
+    /// Those to be dialled for the first time, or because their connection has closed: they go first, as a thousand
+    /// that cannot be reached must not hold up one that can.
+    fresh: VecDeque<InstanceId>,
+    /// Those that were tried and failed.
+    failed: VecDeque<InstanceId>,
     waiting: BTreeSet<(Instant, InstanceId)>,
+    serials: u64,
     numbers: u64,
     pending: bool,
     closed: bool,
@@ -110,8 +121,10 @@ impl<E> Roster<E> {
             backoff,
             rng,
             entries: BTreeMap::new(),
-            queue: VecDeque::new(),
+            fresh: VecDeque::new(),
+            failed: VecDeque::new(),
             waiting: BTreeSet::new(),
+            serials: 0,
             numbers: 0,
             pending: true,
             closed: false,
@@ -125,7 +138,14 @@ impl<E> Roster<E> {
         self.pending = snapshot.freshness().is_pending();
         self.unreadable = snapshot.freshness().error().cloned();
         let (mut new, mut changed, mut gone) = (Vec::new(), Vec::new(), Vec::new());
-        let filter = &self.filter;
+        let wanted = &self.filter;
+        // A filter of somebody else's must not end discovery.
+        let filter = |instance: &Instance| {
+            catch_unwind(AssertUnwindSafe(|| wanted(instance))).unwrap_or_else(|_| {
+                warn!(instance = %instance.id(), "the filter panicked over an instance: it is left out");
+                false
+            })
+        };
         let mut listed = snapshot.iter().filter(|listed| filter(listed.instance())).peekable();
         let mut kept = 0;
         // Both are sorted by id.
@@ -163,7 +183,8 @@ impl<E> Roster<E> {
 
     fn insert(&mut self, listed: Listed, now: Instant) {
         let id = listed.id().clone();
-        self.entries.insert(id.clone(), Entry::new(listed, now));
+        self.serials += 1;
+        self.entries.insert(id.clone(), Entry::new(self.serials, listed, now));
         self.want(&id);
     }
 
@@ -219,13 +240,14 @@ impl<E> Roster<E> {
             && entry.tier().is_some()
         {
             entry.dial = Dial::Queued;
-            self.queue.push_back(id.clone());
+            let queue = if entry.failures == 0 { &mut self.fresh } else { &mut self.failed };
+            queue.push_back(id.clone());
         }
     }
 
     /// The next dial to make. Each one that is taken must be [begun](Self::begun).
     pub(super) fn next_dial(&mut self) -> Option<Job> {
-        while let Some(id) = self.queue.pop_front() {
+        while let Some(id) = self.fresh.pop_front().or_else(|| self.failed.pop_front()) {
             // What left or came back while it was queued is in the queue for nothing, or twice.
             let Some(entry) = self.entries.get_mut(&id).filter(|entry| matches!(entry.dial, Dial::Queued))
             else {
@@ -338,14 +360,15 @@ impl<E> Roster<E> {
 
     fn lack(&self) -> Lack {
         let unreadable = || self.unreadable.clone();
-        if self.closed {
+        let wanted = || self.entries.values().filter(|entry| entry.tier().is_some());
+        let total = wanted().count();
+        // What was listed last is dialled on, also after the end of the registry.
+        if self.closed && total == 0 {
             return Lack::Closed;
         }
         if self.pending {
             return Lack::Pending(unreadable());
         }
-        let wanted = || self.entries.values().filter(|entry| entry.tier().is_some());
-        let total = wanted().count();
         if total == 0 {
             return Lack::Empty(self.entries.len() + self.filtered, unreadable());
         }

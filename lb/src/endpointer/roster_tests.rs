@@ -229,3 +229,62 @@ async fn late_news_is_no_news() {
     assert_eq!(scene.ready(), [1]);
     assert_eq!(*scene.roster.ready_set().slots()[0].begin().unwrap(), 2);
 }
+
+/// A thousand that cannot be reached do not hold up one that is new, or one whose connection has just closed.
+#[tokio::test(start_paused = true)]
+async fn what_failed_waits_behind_what_is_fresh() {
+    let mut scene = Scene::new("priority");
+    let _steady = scene.register(book(1)).await;
+    scene.see(|s| s.len() == 1).await;
+    let jobs = scene.begin();
+    let lifeline = scene.succeed(&jobs[0], 1);
+    let mut held = Vec::new();
+    for port in 100..200 {
+        held.push(scene.register(book(port)).await);
+    }
+    scene.see(|s| s.len() == 101).await;
+    for job in scene.begin() {
+        scene.fail(&job);
+    }
+    // All are due again, and one of each sort comes after them.
+    tokio::time::advance(Duration::from_secs(10)).await;
+    scene.roster.wake(Instant::now());
+    let _new = scene.register(book(2)).await;
+    scene.see(|s| s.len() == 102).await;
+    scene.roster.cut(lifeline.key(), Instant::now());
+    let ports: Vec<_> = scene.begin().iter().map(|job| job.instance.address().port()).collect();
+    assert_eq!((ports.len(), &ports[..2]), (102, &[2, 1][..]));
+}
+
+/// The registry's end is no reason to say that nobody is left while one is being dialled.
+#[tokio::test(start_paused = true)]
+async fn what_is_listed_is_dialled_on_after_the_end() {
+    let mut scene = Scene::new("end");
+    let held = scene.register(book(1)).await;
+    scene.see(|s| s.len() == 1).await;
+    scene.roster.close();
+    assert!(scene.roster.ready_set().error().unwrap().is_not_yet());
+    let jobs = scene.begin();
+    scene.succeed(&jobs[0], 1);
+    assert_eq!(scene.ready(), [1]);
+    drop(held);
+    scene.see(Snapshot::is_empty).await;
+    assert!(matches!(scene.roster.ready_set().error(), Some(crate::PickError::Closed { .. })));
+}
+
+/// A connection that is made anew is of the same instance, for a call that avoids that one.
+#[tokio::test(start_paused = true)]
+async fn a_new_connection_is_no_new_instance() {
+    let mut scene = Scene::new("same");
+    let _held = scene.register(book(1)).await;
+    scene.see(|s| s.len() == 1).await;
+    let jobs = scene.begin();
+    let lifeline = scene.succeed(&jobs[0], 1);
+    let first = scene.roster.ready_set().slots()[0].number();
+    scene.roster.cut(lifeline.key(), Instant::now());
+    tokio::time::advance(Duration::from_secs(10)).await;
+    scene.roster.wake(Instant::now());
+    let jobs = scene.begin();
+    scene.succeed(&jobs[0], 2);
+    assert_eq!(scene.roster.ready_set().slots()[0].number(), first);
+}

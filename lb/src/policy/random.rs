@@ -1,6 +1,6 @@
 //! [`Random`]: any, all alike.
 
-use super::{Choice, Member, Policy};
+use super::{Choice, Members, Policy};
 
 /// Any of them, all with the same probability, each handle by random numbers of its own.
 #[derive(Debug, Clone, Copy, Default)]
@@ -10,7 +10,7 @@ impl Policy for Random {
     type Table = ();
     type Local = fastrand::Rng;
 
-    fn build(&self, _: &[Member<'_>]) {}
+    fn build(&self, _: &Members<'_, ()>) {}
 
     fn local(&self, seed: u64) -> fastrand::Rng {
         // Neighbouring seeds are the rule: without the factor their first numbers would be alike.

@@ -1,6 +1,6 @@
 //! [`RoundRobin`]: one after the other.
 
-use super::{Choice, Member, Policy};
+use super::{Choice, Members, Policy};
 
 /// One after the other, each handle by a counter of its own.
 ///
@@ -14,7 +14,7 @@ impl Policy for RoundRobin {
     type Table = ();
     type Local = u64;
 
-    fn build(&self, _: &[Member<'_>]) {}
+    fn build(&self, _: &Members<'_, ()>) {}
 
     fn local(&self, seed: u64) -> u64 {
         seed

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use callsign_core::Instance;
 
-use crate::error::PickError;
+use crate::error::{PickError, chain, is_never_sent};
 
 /// Why one attempt failed.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum AttemptError<X> {
     /// There was no endpoint to try, so nothing was sent.
     NoEndpoint(PickError),
@@ -18,6 +19,34 @@ pub enum AttemptError<X> {
     Failed(X),
     /// The call was given up after this time; the server may have carried it out.
     TimedOut(Duration),
+}
+
+impl<X> AttemptError<X> {
+    /// Whether the attempt was never sent, where `judge` says it of the caller's own error. For errors that are no
+    /// `std::error::Error` themselves, as a boxed one:
+    ///
+    /// ```
+    /// use callsign_lb::{AttemptError, BoxError, is_never_sent};
+    ///
+    /// let when = |failed: &AttemptError<BoxError>| failed.is_unsent_by(|error| is_never_sent(&**error));
+    /// assert!(!when(&AttemptError::Failed("reset".into())));
+    /// ```
+    #[must_use]
+    pub fn is_unsent_by(&self, judge: impl FnOnce(&X) -> bool) -> bool {
+        match self {
+            Self::NoEndpoint(_) => true,
+            Self::Failed(error) => judge(error),
+            Self::TimedOut(_) => false,
+        }
+    }
+}
+
+impl<X: StdError + 'static> AttemptError<X> {
+    /// Whether the attempt [was never sent](is_never_sent).
+    #[must_use]
+    pub fn is_unsent(&self) -> bool {
+        self.is_unsent_by(|error| is_never_sent(error))
+    }
 }
 
 impl<X: fmt::Display> fmt::Display for AttemptError<X> {
@@ -70,10 +99,13 @@ impl<X: fmt::Display> fmt::Display for Attempt<X> {
     }
 }
 
-/// Why a call was given up. The last attempt's error is its source; [`attempts`](Self::attempts) has them all.
+/// Why a call was given up; [`attempts`](Self::attempts) has them all. Its source is the error of the last attempt that
+/// may have been sent, so that nobody takes the call for one that never was; if there was none, that of the last.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum RetryError<X> {
     /// The time for all attempts together was up.
+    #[non_exhaustive]
     DeadlineExceeded {
         /// That time.
         timeout: Duration,
@@ -81,6 +113,7 @@ pub enum RetryError<X> {
         attempts: Vec<Attempt<X>>,
     },
     /// The last attempt failed, and was either the last one allowed or not to be repeated.
+    #[non_exhaustive]
     Failed {
         /// What was tried, in order.
         attempts: Vec<Attempt<X>>,
@@ -133,10 +166,20 @@ impl<X> fmt::Display for RetryError<X> {
     }
 }
 
+impl<X: StdError + 'static> RetryError<X> {
+    /// The message and every cause on one line.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        chain(self)
+    }
+}
+
 impl<X: StdError + 'static> StdError for RetryError<X> {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        let attempts = self.attempts();
+        let telling = attempts.iter().rfind(|attempt| !attempt.error.is_unsent()).or(attempts.last())?;
         // The caller's own error itself, so that looking for its type in the chain finds it.
-        Some(match &self.attempts().last()?.error {
+        Some(match &telling.error {
             AttemptError::NoEndpoint(error) => error,
             AttemptError::Failed(error) => error,
             timed_out @ AttemptError::TimedOut(_) => timed_out,

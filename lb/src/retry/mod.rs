@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 pub use self::error::{Attempt, AttemptError, RetryError};
 use crate::balancer::Balancer;
 use crate::endpointer::Backoff;
-use crate::error::is_never_sent;
+use crate::error::PickError;
 use crate::policy::{Avoid, Policy};
 use crate::slot::Picked;
 
@@ -38,16 +38,16 @@ impl<X, F: Fn(&AttemptError<X>) -> bool> Decide<X> for F {
     }
 }
 
-/// The default: only what provably [was never sent](is_never_sent), which is safe to repeat whatever it does.
+/// The default: only what provably [was never sent](crate::is_never_sent), which is safe to repeat whatever it does.
+/// Where the registry lists nothing that could be called, nothing is repeated.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UnsentOnly {}
 
 impl<X: StdError + 'static> Decide<X> for UnsentOnly {
     fn repeats(&self, error: &AttemptError<X>) -> bool {
         match error {
-            AttemptError::NoEndpoint(_) => true,
-            AttemptError::Failed(error) => is_never_sent(error),
-            AttemptError::TimedOut(_) => false,
+            AttemptError::NoEndpoint(PickError::Empty { .. } | PickError::Closed { .. }) => false,
+            error => error.is_unsent(),
         }
     }
 }
@@ -55,7 +55,50 @@ impl<X: StdError + 'static> Decide<X> for UnsentOnly {
 /// Makes calls through a [`Balancer`], up to [`max`](Self::max) attempts each within
 /// [`timeout`](Self::timeout). An instance that has just failed is left out while another is there.
 ///
-/// It is shared by reference or cloned; each call takes its turn.
+/// It is shared by reference or cloned; each call takes its turn. An endpoint is lent to several calls at once, so
+/// that one which serves one call at a time, as a connection of a line protocol, brings its own lock:
+///
+/// ```no_run
+/// # async fn example(registry: callsign_core::Registry) -> Result<(), Box<dyn std::error::Error>> {
+/// use std::io;
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// use callsign_core::Instance;
+/// use callsign_lb::{Balancer, Endpointer, NeverSent, Retry, RoundRobin};
+/// use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+/// use tokio::net::TcpStream;
+/// use tokio::sync::Mutex;
+///
+/// type Line = Mutex<BufReader<TcpStream>>;
+///
+/// async fn connect(instance: Arc<Instance>) -> io::Result<Line> {
+///     let address = (instance.address().host(), instance.address().port());
+///     Ok(Mutex::new(BufReader::new(TcpStream::connect(address).await?)))
+/// }
+///
+/// async fn ask(line: &Line, question: &str) -> io::Result<String> {
+///     let mut line = line.lock().await;
+///     // Nothing of the question has left if not even its first byte could be written.
+///     let sent = line.get_mut().write(question.as_bytes()).await;
+///     let sent = sent.map_err(|error| io::Error::other(NeverSent(error.into())))?;
+///     line.get_mut().write_all(&question.as_bytes()[sent..]).await?;
+///     let mut answer = String::new();
+///     line.read_line(&mut answer).await.map(|_| answer)
+/// }
+///
+/// let endpoints = Endpointer::new(registry.watch(&"time".parse()?), connect);
+/// let clock = Retry::new(Balancer::new(endpoints, RoundRobin::default())).timeout(Duration::from_secs(2));
+/// let answer = clock
+///     .call(|line| async move {
+///         let answer = ask(&line, "what time is it?\n").await;
+///         // A stream that failed once is of no more use: another is made in its place.
+///         answer.inspect_err(|_| line.report_closed())
+///     })
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Retry<E, P: Policy, W = UnsentOnly> {
     balancer: Balancer<E, P>,
     max: usize,
@@ -130,6 +173,11 @@ impl<E, P: Policy, W> Retry<E, P, W> {
         loop {
             let attempt = match self.pick(&mut balancer, &avoid, deadline, &mut pauses).await {
                 Err(error) => Attempt { instance: None, error: AttemptError::NoEndpoint(error) },
+                // A request is sent by being polled, also one whose time is up.
+                Ok(_) if passed(deadline) => {
+                    let timeout = self.timeout.unwrap_or_default();
+                    return Err(RetryError::DeadlineExceeded { timeout, attempts });
+                }
                 Ok(picked) => {
                     avoid.add(&picked);
                     let instance = Some(Arc::clone(picked.instance()));
@@ -171,7 +219,7 @@ impl<E, P: Policy, W> Retry<E, P, W> {
         avoid: &Avoid,
         deadline: Option<Instant>,
         pauses: &mut u32,
-    ) -> Result<Picked<E>, crate::PickError> {
+    ) -> Result<Picked<E>, PickError> {
         let picked = balancer.ready_by(avoid, deadline).await?;
         if !avoid.contains(picked.number()) {
             return Ok(picked);
