@@ -139,6 +139,7 @@ pub async fn run(args: ServerArgs) -> Result<(), Failure> {
         })),
         left = stay_registered(&args, &registry, instance, &mut signals) => left,
     };
+    let Left::InOrder(left) = left else { return Err(at_once()) };
     drop(stop);
     tokio::select! {
         served = tokio::time::timeout(FINISH, &mut serving) => match served {
@@ -167,13 +168,20 @@ fn instance(args: &ServerArgs, port: u16) -> Result<Instance, callsign::Error> {
     Ok(instance)
 }
 
+/// How the registration ended.
+enum Left {
+    InOrder(Result<(), Failure>),
+    /// Told to end a second time.
+    AtOnce,
+}
+
 /// Registered from here until told to end, and served on until everybody had the time to hear of it.
 async fn stay_registered(
     args: &ServerArgs,
     registry: &Registry,
     instance: Instance,
     signals: &mut Signals,
-) -> Result<(), Failure> {
+) -> Left {
     let id = instance.id().to_string();
     let mut registration = registry.keep_registered(instance);
     let refused = tokio::select! {
@@ -183,12 +191,14 @@ async fn stay_registered(
     };
     if let Some(refused) = refused {
         // Nothing was published: it is gone as soon as it is dropped.
-        return Err(refused);
+        return Left::InOrder(Err(refused));
     }
-    cli::say(args.lang.leaving(&id))?;
+    if let Err(error) = cli::say(args.lang.leaving(&id)) {
+        return Left::InOrder(Err(error.into()));
+    }
     tokio::select! {
-        left = registration.deregister() => left.map_err(|error| Failure::Failed(error.into())),
-        () = signals.next() => Err(at_once()),
+        left = registration.deregister() => Left::InOrder(left.map_err(|error| Failure::Failed(error.into()))),
+        () = signals.next() => Left::AtOnce,
     }
 }
 

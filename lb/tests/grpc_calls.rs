@@ -14,7 +14,7 @@ use callsign_core::State;
 use callsign_lb::PickError;
 use callsign_lb::grpc::Channel;
 use support::grpc::{Server, answered_by, ask, call, ready, servers};
-use support::{Script, eventually, memory, service, within};
+use support::{Script, book, eventually, memory, service, within};
 use tonic::{Code, Request, Status};
 use tonic_health::pb::health_client::HealthClient;
 
@@ -143,6 +143,44 @@ async fn the_deadline_covers_the_body() {
         assert!(stream.message().await.unwrap().is_some());
     }
     assert!(stream.message().await.unwrap().is_none());
+}
+
+/// A server that is never slow does not outrun the clock.
+#[tokio::test]
+async fn the_deadline_ends_a_flood() {
+    let (_servers, _script, channel) = scene(1).await;
+    let mut request = ask("flood:1");
+    request.set_timeout(Duration::from_millis(200));
+    let mut stream = HealthClient::new(channel).watch(request).await.unwrap().into_inner();
+    let begun = std::time::Instant::now();
+    let status = loop {
+        match stream.message().await {
+            Ok(message) => assert!(message.is_some() && begun.elapsed() < Duration::from_secs(5), "no end"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+}
+
+/// What is to be secret is not sent in plain text because nobody has set TLS up.
+#[tokio::test]
+async fn without_tls_nothing_is_sent_that_was_to_be_secret() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let registry = memory();
+    let _grpcs = registry.register(book(port).with_protocol("grpcs").unwrap()).await.unwrap();
+    let channel = Channel::new(registry.watch(&service()));
+    let received = async {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut received = Vec::new();
+        tokio::io::AsyncReadExt::read_to_end(&mut socket, &mut received).await.unwrap();
+        received
+    };
+    let (status, received) = tokio::join!(call(&channel, ""), received);
+    let status = status.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains("TLS"), "{status}");
+    assert!(received.is_empty(), "{received:?}");
 }
 
 /// A call is in flight until its stream has ended, however that comes about.

@@ -247,6 +247,32 @@ async fn a_call_that_crosses_with_goaway_goes_elsewhere() {
     assert!(callsign_lb::is_never_sent(&status), "{status:?}");
 }
 
+/// A server that refuses streams, as one does that is overloaded, is not asked many times over.
+#[tokio::test]
+async fn a_refused_call_is_sent_elsewhere_once() {
+    let refusing = [Greeter::refusing().await, Greeter::refusing().await, Greeter::refusing().await];
+    let (script, _registry, watch) = Script::open();
+    let channel = quick(Channel::builder(watch));
+    let refused = || refusing.iter().map(|server| server.dismissed.load(Ordering::SeqCst)).sum::<u64>();
+    for some in [1, 3] {
+        script.lists(refusing[..some].iter().map(|server| server.port));
+        ready(&channel, some).await;
+        let before = refused();
+        let status = call(&channel, "").await.unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable, "{status}");
+        assert!(callsign_lb::is_never_sent(&status), "{status:?}");
+        assert_eq!(refused() - before, 2, "with {some} of them");
+    }
+    // It stays connected: it has not gone away.
+    assert_eq!(refusing.iter().map(Greeter::open).sum::<u64>(), 3);
+    let server = Server::start().await;
+    script.lists([refusing[0].port, server.port]);
+    ready(&channel, 2).await;
+    for _ in 0..10 {
+        assert_eq!(answered_by(&call(&channel, "").await.unwrap()), server.port);
+    }
+}
+
 /// Rust peers 8; interop: an idle channel applies updates. What leaves is closed without any traffic, although
 /// an idle handle remembers the old set, and is dialled no more.
 #[tokio::test]

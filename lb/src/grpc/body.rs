@@ -53,6 +53,18 @@ impl ResponseBody {
         Self { body, call }
     }
 
+    fn is_late(&self) -> bool {
+        self.call.as_ref().and_then(|call| call.deadline.as_ref()).is_some_and(Deadline::has_passed)
+    }
+
+    /// Ends a call whose deadline has passed.
+    fn end_late(&mut self) -> Status {
+        match self.end() {
+            Some((instance, Some(deadline))) => status::deadline_exceeded(deadline.timeout, Some(&instance)),
+            _ => Status::deadline_exceeded("deadline exceeded"),
+        }
+    }
+
     /// Ends the call: it is in flight no more, and the server is told if it is still at it.
     fn end(&mut self) -> Option<(Arc<Instance>, Option<Deadline>)> {
         self.body = Body::empty();
@@ -70,6 +82,10 @@ impl http_body::Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
         match Pin::new(&mut this.body).poll_frame(cx) {
+            // A server that is never slow must not outrun the clock.
+            Poll::Ready(Some(Ok(frame))) if frame.is_data() && this.is_late() => {
+                Poll::Ready(Some(Err(this.end_late())))
+            }
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(trailers) = frame.trailers_ref() {
                     let cancelled = status::is_cancelled(trailers);
@@ -99,11 +115,8 @@ impl http_body::Body for ResponseBody {
             }
             Poll::Pending => {
                 let deadline = this.call.as_mut().and_then(|call| call.deadline.as_mut());
-                if deadline.is_some_and(|deadline| deadline.sleep.as_mut().poll(cx).is_ready())
-                    && let Some((instance, Some(deadline))) = this.end()
-                {
-                    let status = status::deadline_exceeded(deadline.timeout, Some(&instance));
-                    return Poll::Ready(Some(Err(status)));
+                if deadline.is_some_and(|deadline| deadline.sleep.as_mut().poll(cx).is_ready()) {
+                    return Poll::Ready(Some(Err(this.end_late())));
                 }
                 Poll::Pending
             }

@@ -21,6 +21,7 @@ type MakePick = Box<dyn FnOnce(Endpointer<Connection>) -> Box<dyn Pick> + Send>;
 pub struct ChannelBuilder {
     watch: InstanceWatch,
     policy: MakePick,
+    tls: bool,
     configure: Configure,
     filter: Box<dyn Fn(&Instance) -> bool + Send + Sync>,
     wait_for_ready: bool,
@@ -35,6 +36,7 @@ impl ChannelBuilder {
         Self {
             watch,
             policy: by(RoundRobin::default()),
+            tls: false,
             configure: Arc::new(|_, endpoint| endpoint),
             filter: Box::new(speaks_grpc),
             wait_for_ready: false,
@@ -91,8 +93,19 @@ impl ChannelBuilder {
         self
     }
 
-    /// Configures tonic's endpoint of an instance, which comes as `http://ADDRESS`: TLS, windows, keepalive,
-    /// user agent. Its connector is not used, so its TCP options have no effect; `TCP_NODELAY` is on.
+    /// Whether all instances are reached over TLS; only those that are registered with the protocol `grpcs`.
+    ///
+    /// It takes tonic with one of its TLS features, and [`endpoint`](Self::endpoint) to say whom to trust:
+    /// `.tls(true).endpoint(move |_, endpoint| endpoint.tls_config(config.clone()).unwrap_or(endpoint))`. Where that
+    /// is missing a dial fails, and nothing is sent in plain text.
+    pub fn tls(mut self, all: bool) -> Self {
+        self.tls = all;
+        self
+    }
+
+    /// Configures tonic's endpoint of an instance: TLS, windows, keepalive, user agent. It comes as
+    /// `http://ADDRESS`, and where [TLS](Self::tls) is wanted as `https://ADDRESS`; tonic heeds a `tls_config` on the
+    /// latter only. Its connector is not used, so its TCP options have no effect; `TCP_NODELAY` is on.
     pub fn endpoint(
         mut self,
         configure: impl Fn(&Instance, Endpoint) -> Endpoint + Send + Sync + 'static,
@@ -107,7 +120,7 @@ impl ChannelBuilder {
     /// Outside a Tokio runtime, as [`tokio::runtime::Handle::current`] does.
     #[must_use]
     pub fn build(self) -> Channel {
-        let transport = TonicTransport { configure: self.configure };
+        let transport = TonicTransport { tls: self.tls, configure: self.configure };
         let mut endpoints: EndpointerBuilder<Connection, Dialler> =
             Endpointer::builder(self.watch, Dialler(Box::new(transport)))
                 .dial_timeout(self.connect_timeout)
@@ -134,6 +147,7 @@ impl Debug for ChannelBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ChannelBuilder")
             .field("watch", &self.watch)
+            .field("tls", &self.tls)
             .field("wait_for_ready", &self.wait_for_ready)
             .field("timeout", &self.timeout)
             .field("connect_timeout", &self.connect_timeout)

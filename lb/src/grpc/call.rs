@@ -10,19 +10,22 @@ use std::time::Duration;
 use callsign_core::Instance;
 use http::{Request, Response};
 use tokio::time::{Instant, sleep_until};
-use tonic::Status;
 use tonic::body::Body;
+use tonic::{Code, Status};
 
 use super::body::{Deadline, ResponseBody};
 use super::channel::Shared;
-use super::transport::{Connection, Fate};
+use super::transport::{Connection, Fate, Proof};
 use super::{deadline, status};
 use crate::error::{NeverSent, PickError};
 use crate::policy::Avoid;
 use crate::slot::Picked;
 
-/// How often a call that was not sent is begun anew. Each time its connection closed at that very moment.
+/// How often a call is begun that never left. Each time its connection closed at that very moment.
 const MOST: usize = 16;
+/// How often a call is begun anew because a server refused it. A server that is overloaded refuses streams too, and must
+/// not get each of them many times over (gRFC A6, "transparent retries").
+const AFTER_REFUSAL: usize = 1;
 
 /// The answer to a call through a [`Channel`](super::Channel), to come. Dropping it cancels the call.
 pub struct ResponseFuture(Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Status>> + Send>>);
@@ -100,6 +103,7 @@ async fn exchange(
     let at = limit.map(|(at, _)| at);
     let mut avoid = Avoid::nothing();
     let mut first = Some(first);
+    let mut refusals = 0;
     for attempt in 1.. {
         let picked = match first.take() {
             Some(Ok(picked)) => Ok(picked),
@@ -122,13 +126,29 @@ async fn exchange(
             Err(failed) => failed,
         };
         match failed.fate {
-            Fate::Unsent(Some(unsent)) if attempt < MOST => {
+            Fate::Unsent(Proof::NeverLeft, Some(unsent)) if attempt < MOST => {
+                avoid.add(&picked);
+                request = *unsent;
+            }
+            Fate::Unsent(Proof::Refused, Some(unsent)) if refusals < AFTER_REFUSAL => {
+                refusals += 1;
                 avoid.add(&picked);
                 request = *unsent;
             }
             Fate::Own(failure) => return Err(failure),
-            Fate::Unsent(_) => return Err(status::failed(picked.instance(), NeverSent(failed.error).into())),
-            Fate::Unknown => return Err(status::failed(picked.instance(), failed.error)),
+            Fate::Unsent(..) => {
+                return Err(status::failed(picked.instance(), NeverSent(failed.error).into()));
+            }
+            Fate::Unknown => {
+                let status = status::failed(picked.instance(), failed.error);
+                // A server that keeps to the deadline by itself resets the stream.
+                return Err(match limit {
+                    Some((at, timeout)) if status.code() == Code::Cancelled && Instant::now() >= at => {
+                        status::deadline_exceeded(timeout, Some(picked.instance()))
+                    }
+                    _ => status,
+                });
+            }
         }
     }
     Err(Status::internal("a call was begun more often than it can be counted"))

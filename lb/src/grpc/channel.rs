@@ -30,8 +30,9 @@ use crate::slot::Picked;
 /// - It is always ready. A call fails with `UNAVAILABLE` at once when the registry lists nothing, or no
 ///   instance can be reached; it waits up to 5 s while that is not known yet, as just after the start.
 ///   [`wait_for_ready`](ChannelBuilder::wait_for_ready) makes it wait for its deadline.
-/// - A call that no server has looked at, because its connection closed that very moment, goes to another
-///   instance, whatever its method. Nothing else is repeated.
+/// - A call that no server has looked at goes to another instance, whatever its method: because its connection closed
+///   before it left, or, once, because the server says that it refused it. Nothing else is repeated; a call that may
+///   have been on its way when its connection ended fails with `UNAVAILABLE`.
 /// - The deadline is the request's `grpc-timeout` or the channel's
 ///   [`timeout`](ChannelBuilder::timeout), whichever is less. It covers waiting, head and body, travels to the
 ///   server, and ends the call with `DEADLINE_EXCEEDED`.

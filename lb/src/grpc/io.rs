@@ -14,8 +14,9 @@ use crate::factory::Lifeline;
 /// Cuts its lifeline when it is read to its end, fails or is dropped, and when the server sends GOAWAY.
 pub(super) struct WatchedIo {
     io: TcpStream,
-    /// `None` where the bytes are encrypted.
+    /// `None` where the bytes are to be encrypted.
     frames: Option<Frames>,
+    written: bool,
     /// Told of the server's SETTINGS, its first frame.
     greeted: Option<oneshot::Sender<()>>,
     lifeline: Lifeline,
@@ -23,7 +24,7 @@ pub(super) struct WatchedIo {
 
 impl WatchedIo {
     pub(super) fn new(io: TcpStream, plain: bool, greeted: oneshot::Sender<()>, lifeline: Lifeline) -> Self {
-        Self { io, frames: plain.then(Frames::default), greeted: Some(greeted), lifeline }
+        Self { io, frames: plain.then(Frames::default), written: false, greeted: Some(greeted), lifeline }
     }
 
     fn observe(&mut self, bytes: &[u8]) {
@@ -39,6 +40,22 @@ impl WatchedIo {
             Frames::GOAWAY => lifeline.cut(),
             _ => {}
         });
+    }
+
+    /// tonic, built without TLS, speaks plain text to an `https` endpoint without a word. Nothing of a call is to be
+    /// readable that was to be secret.
+    fn check_secrecy(&mut self, first: &[u8]) -> io::Result<()> {
+        let plain = self.frames.is_none() && !self.written && first.starts_with(b"PRI * HTTP/2");
+        self.written |= !first.is_empty();
+        if plain {
+            self.lifeline.cut();
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "TLS was asked for and is not set up: build tonic with one of its TLS features, and give the endpoint \
+                 a tls_config",
+            ));
+        }
+        Ok(())
     }
 
     fn check<T>(&self, result: io::Result<T>) -> io::Result<T> {
@@ -74,6 +91,7 @@ impl AsyncRead for WatchedIo {
 
 impl AsyncWrite for WatchedIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.check_secrecy(buf)?;
         let result = ready!(Pin::new(&mut self.io).poll_write(cx, buf));
         Poll::Ready(self.check(result))
     }
@@ -93,6 +111,7 @@ impl AsyncWrite for WatchedIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.check_secrecy(bufs.first().map_or(&[], |buf| buf))?;
         let result = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, bufs));
         Poll::Ready(self.check(result))
     }

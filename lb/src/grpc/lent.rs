@@ -16,8 +16,8 @@ const MOST: usize = 64 * 1024;
 
 /// What has become of a body that was lent out.
 pub(super) enum Returned {
-    /// It was let go of, and here it is from its beginning.
-    Whole(Body),
+    /// It was let go of, and here it is from its beginning; and whether any of it had been asked for.
+    Whole { body: Body, begun: bool },
     /// The caller's own stream failed with this.
     Failed(Status),
 }
@@ -30,12 +30,18 @@ impl Home {
     pub(super) fn look(&mut self) -> Option<Returned> {
         self.0.try_recv().ok()
     }
+
+    /// Waits until it is let go of.
+    pub(super) async fn wait(&mut self) -> Option<Returned> {
+        (&mut self.0).await.ok()
+    }
 }
 
 /// Lends a body out.
 pub(super) fn lend(body: Body) -> (Body, Home) {
     let (way, home) = oneshot::channel();
-    let lent = Lent { rest: Some(body), read: VecDeque::new(), size: 0, whole: true, way: Some(way) };
+    let lent =
+        Lent { rest: Some(body), read: VecDeque::new(), size: 0, whole: true, begun: false, way: Some(way) };
     (Body::new(lent), Home(home))
 }
 
@@ -45,6 +51,8 @@ struct Lent {
     read: VecDeque<Bytes>,
     size: usize,
     whole: bool,
+    /// Whether it was asked for a frame.
+    begun: bool,
     way: Option<oneshot::Sender<Returned>>,
 }
 
@@ -80,6 +88,11 @@ impl http_body::Body for Lent {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.begun = true;
+        // Once the call has its answer nobody wants it back.
+        if self.whole && self.way.as_ref().is_none_or(oneshot::Sender::is_closed) {
+            self.forget();
+        }
         let Some(body) = &mut self.rest else { return Poll::Ready(None) };
         let polled = Pin::new(body).poll_frame(cx);
         match &polled {
@@ -108,7 +121,8 @@ impl Drop for Lent {
         if let Some(rest) = self.rest.take().filter(|_| self.whole) {
             let read = std::mem::take(&mut self.read);
             let body = if read.is_empty() { rest } else { Body::new(Again { read, rest }) };
-            self.send_home(Returned::Whole(body));
+            let begun = self.begun;
+            self.send_home(Returned::Whole { body, begun });
         }
     }
 }
@@ -155,7 +169,7 @@ mod tests {
 
     fn whole(home: &mut Home) -> Body {
         match home.look() {
-            Some(Returned::Whole(body)) => body,
+            Some(Returned::Whole { body, .. }) => body,
             _ => panic!("it did not come home"),
         }
     }
@@ -175,6 +189,30 @@ mod tests {
             assert_eq!(whole(&mut again).collect().await.unwrap().to_bytes(), "hello");
             assert!(home.look().is_none(), "it comes home once");
         }
+    }
+
+    #[tokio::test]
+    async fn tells_whether_it_was_begun_and_forgets_once_nobody_waits() {
+        for begun in [false, true] {
+            let (mut lent, mut home) = lend(hello());
+            if begun {
+                drop(lent.frame().await);
+            }
+            drop(lent);
+            assert!(matches!(home.wait().await, Some(Returned::Whole { begun: told, .. }) if told == begun));
+        }
+        let (way, home) = oneshot::channel();
+        let mut lent = Lent {
+            rest: Some(hello()),
+            read: VecDeque::new(),
+            size: 0,
+            whole: true,
+            begun: false,
+            way: Some(way),
+        };
+        assert!(lent.frame().await.unwrap().is_ok() && lent.read.len() == 1);
+        drop(home);
+        assert!(lent.frame().await.unwrap().is_ok() && lent.read.is_empty());
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use callsign_core::{Address, Instance};
@@ -17,13 +18,14 @@ use hyper_util::rt::TokioIo;
 use thiserror::Error as ThisError;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tonic::body::Body;
 use tonic::transport::Endpoint;
 use tower_service::Service;
 
 use super::io::WatchedIo;
 use super::lent::{Returned, lend};
-use super::transport::{Answer, Call, CallError, Connection, Fate, Transport};
+use super::transport::{Answer, Call, CallError, Connection, Fate, Proof, Transport};
 use crate::error::{BoxError, causes};
 use crate::factory::Lifeline;
 
@@ -31,8 +33,13 @@ use crate::factory::Lifeline;
 pub(super) type Configure = Arc<dyn Fn(&Instance, Endpoint) -> Endpoint + Send + Sync>;
 
 pub(super) struct TonicTransport {
+    /// Whether all instances are reached over TLS, and not only those that say so.
+    pub(super) tls: bool,
     pub(super) configure: Configure,
 }
+
+/// How long it may take until a body is let go of whose stream has ended.
+const HOME: Duration = Duration::from_secs(1);
 
 impl Debug for TonicTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -54,16 +61,17 @@ struct Ended;
 impl Transport for TonicTransport {
     async fn connect(&self, instance: &Instance, lifeline: Lifeline) -> Result<Connection, BoxError> {
         let address = instance.address();
-        let endpoint = (self.configure)(instance, Endpoint::from_shared(format!("http://{address}"))?);
+        let scheme = if self.tls || instance.protocol() == Some("grpcs") { "https" } else { "http" };
+        let endpoint = (self.configure)(instance, Endpoint::from_shared(format!("{scheme}://{address}"))?);
         let plain = endpoint.uri().scheme_str() != Some("https");
         let (greeted, greeting) = oneshot::channel();
-        let once = ConnectOnce { dial: Some(Dial { address: address.clone(), plain, greeted, lifeline }) };
-        let channel = endpoint.connect_with_connector(once).await?;
+        let dial = Dial { address: address.clone(), plain, greeted, lifeline: lifeline.clone() };
+        let channel = endpoint.connect_with_connector(ConnectOnce { dial: Some(dial) }).await?;
         // Behind TLS the handshake has shown that somebody is there.
         if plain && greeting.await.is_err() {
             return Err(Box::new(NotGreeted(address.clone())));
         }
-        Ok(Connection::new(TonicConnection(channel)))
+        Ok(Connection::new(TonicConnection { channel, lifeline }))
     }
 }
 
@@ -103,14 +111,19 @@ impl Service<Uri> for ConnectOnce {
     }
 }
 
-struct TonicConnection(tonic::transport::Channel);
+struct TonicConnection {
+    channel: tonic::transport::Channel,
+    lifeline: Lifeline,
+}
 
 impl Call for TonicConnection {
     fn call(&self, request: Request<Body>) -> Answer {
-        let mut channel = self.0.clone();
+        let (mut channel, lifeline) = (self.channel.clone(), self.lifeline.clone());
         Box::pin(async move {
             if let Err(error) = poll_fn(|cx| channel.poll_ready(cx)).await {
-                return Err(CallError { error: error.into(), fate: Fate::Unsent(Some(Box::new(request))) });
+                lifeline.cut();
+                let fate = Fate::Unsent(Proof::NeverLeft, Some(Box::new(request)));
+                return Err(CallError { error: error.into(), fate });
             }
             let (head, body) = request.into_parts();
             let copy = head.clone();
@@ -119,31 +132,68 @@ impl Call for TonicConnection {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error.into(),
             };
-            let fate = match home.look() {
-                Some(Returned::Failed(failure)) => Fate::Own(failure),
-                Some(Returned::Whole(body)) if is_unsent(&error) => {
-                    Fate::Unsent(Some(Box::new(Request::from_parts(copy, body))))
+            let says = what_it_says(&error);
+            if matches!(says, Says::NeverLeft) {
+                // It takes no more calls, though it may live on for those that it has: TLS hides the word to go away.
+                lifeline.cut();
+            }
+            let returned = match says {
+                Says::Nothing => home.look(),
+                // Whoever was sending the body is about to let go of it.
+                _ => timeout(HOME, home.wait()).await.unwrap_or_default(),
+            };
+            let again = |body| Some(Box::new(Request::from_parts(copy, body)));
+            let fate = match (says, returned) {
+                (_, Some(Returned::Failed(failure))) => Fate::Own(failure),
+                (Says::NeverLeft, Some(Returned::Whole { body, .. })) => {
+                    Fate::Unsent(Proof::NeverLeft, again(body))
                 }
-                None if is_unsent(&error) => Fate::Unsent(None),
-                Some(Returned::Whole(_)) | None => Fate::Unknown,
+                (Says::Refused, Some(Returned::Whole { body, .. }))
+                | (Says::WentAway, Some(Returned::Whole { body, begun: true })) => {
+                    Fate::Unsent(Proof::Refused, again(body))
+                }
+                // The body was asked for before its stream ended by the server's word.
+                (Says::NeverLeft, None) => Fate::Unsent(Proof::NeverLeft, None),
+                (Says::Refused | Says::WentAway, None) => Fate::Unsent(Proof::Refused, None),
+                // The connection said it and not the stream: the head may have been on its way by then.
+                (Says::WentAway, Some(Returned::Whole { begun: false, .. })) | (Says::Nothing, _) => {
+                    Fate::Unknown
+                }
             };
             Err(CallError { error, fate })
         })
     }
 }
 
-/// Whether the server has provably not looked at the request.
-fn is_unsent(error: &BoxError) -> bool {
-    causes(&**error).any(|cause| {
-        // Asked for a connection after the only one had ended.
-        cause.is::<Ended>()
-            // hyper cancels what it has not begun to send when its connection ends.
-            || cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
-            // The server's own word (RFC 9113, 8.7).
-            || cause.downcast_ref::<h2::Error>().is_some_and(|h2| {
-                h2.is_remote()
-                    && (h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM)
-                        || h2.is_go_away() && h2.reason() == Some(h2::Reason::NO_ERROR))
-            })
-    })
+/// What an error says of whether the server has looked at the request.
+#[derive(Clone, Copy)]
+enum Says {
+    Nothing,
+    /// It never left this machine.
+    NeverLeft,
+    /// The server refused the stream.
+    Refused,
+    /// The server went away, and has not looked at this stream if it is the stream that says so.
+    WentAway,
+}
+
+fn what_it_says(error: &BoxError) -> Says {
+    for cause in causes(&**error) {
+        // Asked for a connection after the only one had ended; or cancelled by hyper, which does so with what it has not
+        // begun to send when its connection ends.
+        if cause.is::<Ended>() || cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
+        {
+            return Says::NeverLeft;
+        }
+        // The server's own word (RFC 9113, 8.7).
+        if let Some(h2) = cause.downcast_ref::<h2::Error>().filter(|h2| h2.is_remote()) {
+            if h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM) {
+                return Says::Refused;
+            }
+            if h2.is_go_away() && h2.reason() == Some(h2::Reason::NO_ERROR) {
+                return Says::WentAway;
+            }
+        }
+    }
+    Says::Nothing
 }

@@ -51,7 +51,16 @@ pub(super) enum Fate {
     /// The caller's own stream failed with this.
     Own(Status),
     /// The server has provably not looked at it, and here it is, if it could be had back.
-    Unsent(Option<Box<Request<Body>>>),
+    Unsent(Proof, Option<Box<Request<Body>>>),
+}
+
+/// How it is known that no server has looked at a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// It never left: its connection had closed before.
+    NeverLeft,
+    /// The server says so: it refused the stream, or went away and named the last one that it had looked at.
+    Refused,
 }
 
 /// One open connection of a [`Channel`](super::Channel).

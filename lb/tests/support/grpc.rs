@@ -71,7 +71,8 @@ impl Health for Acts {
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
-    /// As many messages as the service says, then nothing more for ever; or the end, with `end:`.
+    /// As many messages as the service says, then nothing more for ever; or the end, with `end:`; or more without end,
+    /// with `flood:`.
     async fn watch(
         &self,
         request: Request<HealthCheckRequest>,
@@ -80,8 +81,11 @@ impl Health for Acts {
         let service = request.into_inner().service;
         let (how, count) = service.split_once(':').unwrap_or_default();
         let messages = tokio_stream::iter(vec![Ok(serving()); count.parse().unwrap()]);
-        let messages: Self::WatchStream =
-            if how == "end" { Box::pin(messages) } else { Box::pin(messages.chain(tokio_stream::pending())) };
+        let messages: Self::WatchStream = match how {
+            "end" => Box::pin(messages),
+            "flood" => Box::pin(messages.chain(tokio_stream::iter(std::iter::repeat_with(|| Ok(serving()))))),
+            _ => Box::pin(messages.chain(tokio_stream::pending())),
+        };
         let kept = messages.map(move |message| {
             let _ = &running;
             message
@@ -185,13 +189,22 @@ pub(crate) fn answered_by<T>(response: &Response<T>) -> u16 {
     response.extensions().get::<Arc<Instance>>().expect("the instance that answered").address().port()
 }
 
-/// The least of a server: it greets each connection with SETTINGS, reads, and tells when one has ended. A
-/// dismissive one answers the first call on each connection with GOAWAY, and says that it looked at none.
+/// What a [`Greeter`] makes of calls.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Silent,
+    /// Answers the first call on each connection with GOAWAY, and says that it looked at none.
+    Dismissive,
+    /// Refuses each call.
+    Refusing,
+}
+
+/// The least of a server: it greets each connection with SETTINGS, reads, and tells when one has ended.
 pub(crate) struct Greeter {
     pub(crate) port: u16,
     pub(crate) open: Arc<AtomicU64>,
     pub(crate) accepted: Arc<AtomicU64>,
-    /// How many calls were dismissed.
+    /// How many calls were dismissed or refused.
     pub(crate) dismissed: Arc<AtomicU64>,
     tasks: tokio::task::JoinSet<()>,
 }
@@ -200,19 +213,25 @@ pub(crate) struct Greeter {
 const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 /// Last stream looked at: 0. No error.
 const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+/// Of stream 0, which is to be replaced: `REFUSED_STREAM`.
+const RST_STREAM: [u8; 13] = [0, 0, 4, 3, 0, 0, 0, 0, 0, 0, 0, 0, 7];
 const PREFACE: usize = 24;
 const HEADERS: u8 = 1;
 
 impl Greeter {
     pub(crate) async fn start() -> Self {
-        Self::serve(false).await
+        Self::serve(Manner::Silent).await
     }
 
     pub(crate) async fn dismissive() -> Self {
-        Self::serve(true).await
+        Self::serve(Manner::Dismissive).await
     }
 
-    async fn serve(dismissive: bool) -> Self {
+    pub(crate) async fn refusing() -> Self {
+        Self::serve(Manner::Refusing).await
+    }
+
+    async fn serve(manner: Manner) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let counts: [Arc<AtomicU64>; 3] = Default::default();
@@ -227,9 +246,18 @@ impl Greeter {
                 connections.spawn(async move {
                     let _running = running;
                     socket.write_all(&SETTINGS).await.unwrap();
-                    if dismissive && called(&mut socket).await.is_ok() {
-                        dismissed.fetch_add(1, Ordering::SeqCst);
-                        let _ = socket.write_all(&GOAWAY).await;
+                    if manner != Manner::Silent {
+                        let _ = socket.read_exact(&mut [0; PREFACE]).await;
+                        while let Ok(stream) = called(&mut socket).await {
+                            dismissed.fetch_add(1, Ordering::SeqCst);
+                            if manner == Manner::Dismissive {
+                                let _ = socket.write_all(&GOAWAY).await;
+                                break;
+                            }
+                            let mut refusal = RST_STREAM;
+                            refusal[5..9].copy_from_slice(&stream);
+                            let _ = socket.write_all(&refusal).await;
+                        }
                     }
                     let mut bytes = [0; 1024];
                     while socket.read(&mut bytes).await.is_ok_and(|read| read > 0) {}
@@ -244,16 +272,15 @@ impl Greeter {
     }
 }
 
-/// Reads up to the HEADERS of a call.
-async fn called(socket: &mut tokio::net::TcpStream) -> std::io::Result<()> {
-    socket.read_exact(&mut [0; PREFACE]).await?;
+/// Reads up to the HEADERS of a call, and returns its stream.
+async fn called(socket: &mut tokio::net::TcpStream) -> std::io::Result<[u8; 4]> {
     loop {
         let mut header = [0; 9];
         socket.read_exact(&mut header).await?;
-        let [a, b, c, kind, ..] = header;
+        let [a, b, c, kind, _, stream @ ..] = header;
         socket.read_exact(&mut vec![0; usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c)]).await?;
         if kind == HEADERS {
-            return Ok(());
+            return Ok(stream);
         }
     }
 }
