@@ -30,7 +30,7 @@
 //!
 //! # For authors of backends
 //! A registry that is not here is a [`Protocol`] with its [`Source`] and [`Lease`], and [`Registry::new`] does the
-//! rest.
+//! rest. A crate of one depends on `callsign-core`, where these are, and no more.
 //!
 //! # Features
 //! | feature | what |

@@ -7,6 +7,8 @@
 //! change inside one call: a registry that can only be asked is polled inside [`Source::next`] and
 //! [`Lease::lost`], with a `sleep` between.
 //!
+//! The traits are object-safe by way of the crate `async-trait`: put its `#[async_trait]` on each impl.
+//!
 //! # Work that blocks
 //! A client library that blocks, and file I/O, go through `tokio::task::spawn_blocking`. Mind what that means for
 //! calls that are dropped half way: the blocking work goes on. It must see that it is no longer wanted before it
@@ -191,7 +193,9 @@ pub struct Terms {
 /// | `lost` | resolves `Lost` | waits | waits | resolves `Superseded`, or `Lost` |
 /// | `release` | `Ok` | removes | removes | `Ok`, leaves it |
 ///
-/// - Where `Lost` is said of another's entry, `claim(Again)` is what finds out whose it is.
+/// - Where `Lost` is said of another's entry, `claim(Again)` is what finds out whose it is. A `renew` that renews a lease
+///   without looking at the entry says `Kept` of whatever has become of it; then `lost` or `verify` must tell.
+/// - An entry under the id that cannot be understood, or that has no owner, is another's.
 /// - An instance that is not [`Up`](crate::State::Up), in a format that holds no state: the entry is withdrawn
 ///   and the lease kept, and a later write of an instance that is up brings it back.
 #[async_trait]

@@ -22,6 +22,8 @@ mod url;
 pub mod file;
 pub mod fixed;
 pub mod memory;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use backend::{Claim, Kept, Lease, Loss, Protocol, Removal, Source, Terms, Update};
 pub use error::{Error, ErrorKind, Result};

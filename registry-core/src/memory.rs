@@ -284,8 +284,12 @@ impl Lease for MemoryLease {
         Ok(kept)
     }
 
-    async fn verify(&mut self, _: &Instance) -> Result<Kept> {
-        self.renew().await
+    async fn verify(&mut self, instance: &Instance) -> Result<Kept> {
+        let mut services = self.store.lock();
+        let service = Service::of(&mut services, &self.service);
+        let as_wanted = service.entries.get(&self.id).is_some_and(|(_, there)| there == instance);
+        let kept = self.kept(service);
+        Ok(if kept == Kept::Kept && !as_wanted { Kept::Lost } else { kept })
     }
 
     async fn lost(&mut self) -> Loss {

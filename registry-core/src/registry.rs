@@ -179,6 +179,10 @@ pub(crate) trait AnyCore: Debug + Send + Sync {
     async fn close(&self, within: Duration) -> Result<()>;
     fn settings(&self) -> &Settings;
     fn forget_watch(&self, service: &ServiceName);
+    #[cfg(feature = "testing")]
+    fn source(&self, service: &ServiceName) -> Box<dyn crate::Source>;
+    #[cfg(feature = "testing")]
+    fn lease(&self, instance: &Instance) -> Box<dyn crate::Lease>;
 }
 
 struct Core<P> {
@@ -285,12 +289,29 @@ impl<P: Protocol> AnyCore for Core<P> {
         self.protocol.settings()
     }
 
+    #[cfg(feature = "testing")]
+    fn source(&self, service: &ServiceName) -> Box<dyn crate::Source> {
+        Box::new(self.protocol.source(service))
+    }
+
+    #[cfg(feature = "testing")]
+    fn lease(&self, instance: &Instance) -> Box<dyn crate::Lease> {
+        Box::new(self.protocol.lease(instance))
+    }
+
     fn forget_watch(&self, service: &ServiceName) {
         let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
         // A new one may have taken its place meanwhile.
         if watches.get(service).is_some_and(|watch| watch.strong_count() == 0) {
             watches.remove(service);
         }
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Registry {
+    pub(crate) fn core(&self) -> &dyn AnyCore {
+        &*self.0
     }
 }
 

@@ -209,7 +209,9 @@ impl Held {
     }
 
     fn write(&mut self, content: &[u8]) -> Result<Kept> {
-        if !self.has_lock()? {
+        let json = &self.place.json;
+        let there = json.try_exists().map_err(|error| io_error("cannot read", json, error))?;
+        if !there || !self.has_lock()? {
             return Ok(Kept::Lost);
         }
         self.publish(content)?;

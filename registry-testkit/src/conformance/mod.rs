@@ -1,5 +1,6 @@
 //! What every backend must do, written once. [`conformance!`](macro@crate::conformance) makes one test of each case.
 
+pub mod contract;
 pub mod data;
 pub mod lease;
 pub mod leave;
@@ -10,6 +11,7 @@ pub mod resources;
 pub mod safety;
 pub mod watch;
 
+pub use contract::{expiry, recovery};
 pub use watch::following as follow;
 
 use std::time::Duration;
@@ -19,7 +21,8 @@ use callsign_core::{ErrorKind, Instance, InstanceId, Registry, ServiceName};
 use crate::fixture::{Fixture, Group, Tuning};
 use crate::wait::ok;
 
-/// Expands to one `#[tokio::test]` for each conformance case.
+/// Expands to one `#[tokio::test]` for each conformance case. The crate that uses it needs `tokio` with its macros and
+/// its multi-threaded runtime among its dev-dependencies.
 ///
 /// Each group of cases is named, with `run` or with the reason why it cannot apply. A group that does not apply
 /// shows as ignored tests, and the fixture's [`Caps`](crate::fixture::Caps) must say so too: one more test
@@ -74,6 +77,16 @@ macro_rules! conformance {
         }
         $crate::__cases! { $fixture; $registering $($registering_why)?; safety:
             random_changes,
+        }
+        $crate::__cases! { $fixture; $registering $($registering_why)?; contract:
+            what_is_ours_and_what_is_absent, what_is_anothers_is_left_alone, dropped_calls_come_to_nothing,
+            lists_first_and_when_told_to, next_loses_nothing_when_dropped,
+        }
+        $crate::__cases! { $fixture; $leasing $($leasing_why)?; expiry:
+            what_is_not_renewed_expires,
+        }
+        $crate::__cases! { $fixture; $outage $($outage_why)?; recovery:
+            lists_after_an_error,
         }
         $crate::__cases! { $fixture; $leasing $($leasing_why)?; lease:
             ten_idle_ttls, forgotten_by_the_registry,
