@@ -202,11 +202,16 @@ impl Query {
     /// # Errors
     /// [`Invalid`](crate::ErrorKind::Invalid): another value; the error lists those there are.
     pub fn choice<T: Copy>(&mut self, key: &'static str, choices: &[(&str, T)]) -> Result<Option<T>> {
-        let Some(value) = self.take(key) else { return Ok(None) };
-        choices.iter().find(|(name, _)| *name == value).map(|(_, choice)| Some(*choice)).ok_or_else(|| {
-            let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
-            Error::invalid(format!("registry URL has {key}={value}: {key} is one of {}", names.join(", ")))
-        })
+        self.take(key).map(|value| choose(key, &value, choices)).transpose()
+    }
+
+    /// Takes values that must each be one of a few, with commas between them; none where the URL has no such key.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::ErrorKind::Invalid): another value; the error lists those there are.
+    pub fn choices<T: Copy>(&mut self, key: &'static str, choices: &[(&str, T)]) -> Result<Vec<T>> {
+        let Some(values) = self.take(key) else { return Ok(Vec::new()) };
+        values.split(',').map(|value| choose(key, value.trim(), choices)).collect()
     }
 
     /// Checks that nothing is left.
@@ -219,6 +224,13 @@ impl Query {
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         Err(Error::invalid(format!("registry URL has the unknown key {key:?}: known here are {known}")))
     }
+}
+
+fn choose<T: Copy>(key: &str, value: &str, choices: &[(&str, T)]) -> Result<T> {
+    choices.iter().find(|(name, _)| *name == value).map(|(_, choice)| *choice).ok_or_else(|| {
+        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+        Error::invalid(format!("registry URL has {key}={value}: {key} is one of {}", names.join(", ")))
+    })
 }
 
 impl fmt::Debug for Query {
@@ -244,6 +256,12 @@ mod tests {
         assert_eq!(query.duration("ttl").unwrap(), Some(Duration::from_secs(5)));
         assert_eq!(query.choice("format", &[("grpc", 1), ("gokit", 2)]).unwrap(), Some(2));
         query.finish().unwrap();
+        let mut query = RegistryUrl::parse("etcd://h?read=a,%20b").unwrap().query();
+        assert_eq!(query.choices("read", &[("a", 1), ("b", 2)]).unwrap(), [1, 2]);
+        assert!(query.choices("none", &[("a", 1)]).unwrap().is_empty());
+        let mut query = RegistryUrl::parse("etcd://h?read=a,c").unwrap().query();
+        let error = query.choices("read", &[("a", 1), ("b", 2)]).unwrap_err().to_string();
+        assert!(error.contains("read=c") && error.contains("a, b"), "{error}");
 
         assert_eq!(RegistryUrl::parse("memory:x").unwrap().path(), "x");
         assert_eq!(RegistryUrl::parse("file:///tmp/x").unwrap().path(), "/tmp/x");

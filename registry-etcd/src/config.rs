@@ -3,16 +3,23 @@
 use callsign_core::{Address, Error, ErrorKind, Registry, RegistryUrl, Result, Settings};
 use tokio::runtime::Handle;
 
-use crate::registry::EtcdProtocol;
-use crate::wire::{Format, Keys};
+use crate::keys::Keys;
+use crate::registry::{Config, EtcdProtocol};
+use crate::wire::Format;
 
 const DEFAULT_PORT: u16 = 2379;
-const DEFAULT_PREFIX: &str = "/services";
 
 /// Opens `etcd://host:port[,host:port...]/prefix?key=value`. Does no network I/O.
 ///
-/// The port is 2379 and the prefix `/services` where the URL does not say. Its keys are `format` (`grpc` or
-/// `gokit`) and those of all registries: `ttl`, `grace`, `drain`, `verify`.
+/// The port is 2379 and the prefix that of the format's own framework (`/services` for `grpc` and `gokit`) where the
+/// URL does not say. Its keys are:
+///
+/// | key | meaning |
+/// |---|---|
+/// | `format` | what is written: `grpc` (the default), `gokit`, `kratos`, `kitex`, `gomicro` or `gozero`; see [`Format`] |
+/// | `read` | whose places are read beside the prefix, with commas between: `kratos,kitex` |
+/// | `protocol` | which of a Kratos instance's several endpoints are instances; all of them, unless given |
+/// | `ttl`, `grace`, `drain`, `verify` | as in all registries: [`Settings`] |
 ///
 /// # Errors
 /// [`Invalid`](ErrorKind::Invalid): no host, an unknown key, or a bad value.
@@ -37,12 +44,14 @@ pub fn open(url: &RegistryUrl) -> Result<Registry> {
         ));
     }
     let mut query = url.query();
-    let format =
-        query.choice("format", &[("grpc", Format::Grpc), ("gokit", Format::GoKit)])?.unwrap_or_default();
-    let settings = Settings::default().with_query(&mut query)?;
+    let mut builder = Etcd::builder()
+        .format(query.choice("format", &Format::ALL)?.unwrap_or_default())
+        .read(query.choices("read", &Format::ALL)?)
+        .settings(Settings::default().with_query(&mut query)?);
+    builder.protocol = query.take("protocol");
     query.finish()?;
-    Builder { endpoints: url.hosts(DEFAULT_PORT)?, prefix: url.path().to_owned(), format, settings }
-        .build_named(url.to_string())
+    builder.endpoints = url.hosts(DEFAULT_PORT)?;
+    builder.prefix(url.path()).build_named(url.to_string())
 }
 
 /// etcd v3 as a registry: [`Etcd::builder`] makes one in code, as [`open`] does from a URL.
@@ -51,12 +60,14 @@ pub fn open(url: &RegistryUrl) -> Result<Registry> {
 pub struct Etcd;
 
 impl Etcd {
-    /// A builder with the prefix `/services`, the format [`Format::Grpc`], default settings, and no endpoint yet.
+    /// A builder with the format [`Format::Grpc`], its prefix, default settings, and no endpoint yet.
     pub fn builder() -> Builder {
         Builder {
             endpoints: Vec::new(),
-            prefix: DEFAULT_PREFIX.to_owned(),
+            prefix: String::new(),
             format: Format::default(),
+            read: Vec::new(),
+            protocol: None,
             settings: Settings::default(),
         }
     }
@@ -80,6 +91,8 @@ pub struct Builder {
     endpoints: Vec<Address>,
     prefix: String,
     format: Format,
+    read: Vec<Format>,
+    protocol: Option<String>,
     settings: Settings,
 }
 
@@ -96,8 +109,8 @@ impl Builder {
         Ok(self)
     }
 
-    /// Sets the prefix of all keys. Leading and trailing slashes say nothing: both `services/` and `/services/`
-    /// are read, and the format decides which is written.
+    /// Sets the prefix of all keys; empty for that of the format's own framework. Leading and trailing slashes say
+    /// nothing: both `services/` and `/services/` are read, and the format decides which is written.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
@@ -106,6 +119,19 @@ impl Builder {
     /// Sets how instances are written. All formats are read.
     pub fn format(mut self, format: Format) -> Self {
         self.format = format;
+        self
+    }
+
+    /// Sets whose own places are read beside the prefix.
+    pub fn read(mut self, formats: impl IntoIterator<Item = Format>) -> Self {
+        self.read = formats.into_iter().collect();
+        self
+    }
+
+    /// Sets which endpoints of a Kratos entry are instances, in the clear or over TLS: `grpc` for those that begin
+    /// with `grpc://`. Without it all of them are, each with its protocol in its id.
+    pub fn protocol(mut self, protocol: impl Into<String>) -> Self {
+        self.protocol = Some(protocol.into());
         self
     }
 
@@ -122,8 +148,16 @@ impl Builder {
     /// [`Unsupported`](ErrorKind::Unsupported) outside a Tokio runtime.
     pub fn build(self) -> Result<Registry> {
         let hosts: Vec<_> = self.endpoints.iter().map(ToString::to_string).collect();
-        let name = format!("etcd://{}/{}", hosts.join(","), self.prefix.trim_matches('/'));
+        let name = format!("etcd://{}/{}", hosts.join(","), self.effective_prefix());
         self.build_named(name)
+    }
+
+    /// The prefix without the slashes around it.
+    fn effective_prefix(&self) -> &str {
+        match self.prefix.trim_matches('/') {
+            "" => self.format.default_prefix(),
+            prefix => prefix,
+        }
     }
 
     fn build_named(self, name: String) -> Result<Registry> {
@@ -136,14 +170,21 @@ impl Builder {
                 self.prefix
             )));
         }
-        let prefix = self.prefix.trim_matches('/');
-        let keys = Keys::new(if prefix.is_empty() { DEFAULT_PREFIX } else { prefix });
+        let keys = Keys::new(self.effective_prefix(), &self.read);
         let runtime = Handle::try_current().map_err(|error| {
             let what =
                 format!("registry {name} needs a Tokio runtime: open it inside #[tokio::main] or block_on");
             Error::new(ErrorKind::Unsupported, what).with_source(error)
         })?;
-        Registry::new(name, EtcdProtocol::new(&self.endpoints, keys, self.format, self.settings, runtime))
+        let config = Config {
+            endpoints: self.endpoints,
+            keys,
+            format: self.format,
+            protocol: self.protocol.map(Into::into),
+            settings: self.settings,
+            runtime,
+        };
+        Registry::new(name, EtcdProtocol::new(config))
     }
 }
 
@@ -161,6 +202,7 @@ mod tests {
             "etcd://127.0.0.1",
             "etcd://127.0.0.1:1/services?format=gokit&ttl=5s&grace=1s&drain=0s&verify=10s",
             "etcd://a:1,[::1],c/deep/prefix/?format=grpc",
+            "etcd://127.0.0.1?format=kitex&read=kratos,gozero&protocol=grpc",
         ] {
             let registry = opened(url).unwrap();
             assert_eq!(format!("{registry:?}"), url.split('?').next().unwrap());
@@ -174,8 +216,9 @@ mod tests {
         for (url, says) in [
             ("etcd:///services", "no host"),
             ("etcd://h/p?tll=5s", "\"tll\""),
-            ("etcd://h/p?tll=5s", "drain, format, grace, ttl, verify"),
-            ("etcd://h/p?format=xml", "grpc, gokit"),
+            ("etcd://h/p?tll=5s", "drain, format, grace, protocol, read, ttl, verify"),
+            ("etcd://h/p?format=xml", "grpc, gokit, kratos, kitex, gomicro, gozero"),
+            ("etcd://h/p?read=kratos,xml", "read=xml"),
             ("etcd://h/p?ttl=1", "duration"),
             ("etcd://h:0/p", "port 0"),
             ("etcd://h/a%0Ab", "control"),

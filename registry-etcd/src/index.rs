@@ -5,44 +5,56 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use callsign_core::{Instance, InstanceId, ServiceName};
 use tracing::warn;
 
-use crate::wire::{decode, id_of};
+use crate::keys::id_of;
+use crate::wire::decode;
 
 /// What an event means for the set of instances.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Seen {
-    /// This instance is there, with this content.
-    Put(Box<Instance>),
-    /// The instance is gone.
-    Gone(InstanceId),
-    /// The instance is still there under another key, whose content only a list can tell.
+    /// These are there, with this content, and those are gone.
+    Changed { put: Vec<Instance>, gone: Vec<InstanceId> },
+    /// One is still there under another key, whose content only a list can tell.
     Hidden,
-    /// Nothing has changed.
-    Nothing,
 }
+
+type Key = Box<[u8]>;
 
 #[derive(Debug)]
 pub(crate) struct Index {
     service: ServiceName,
-    prefixes: [String; 2],
-    keys: HashMap<InstanceId, Vec<Box<[u8]>>>,
+    prefixes: Vec<String>,
+    /// Of an entry's several endpoints, those that speak this.
+    protocol: Option<Arc<str>>,
+    /// The keys that each instance is found under; one, as a rule.
+    keys: HashMap<InstanceId, Vec<Key>>,
+    /// What a key stands for, where it is not one instance by the key's own name.
+    several: HashMap<Key, Vec<InstanceId>>,
     /// Entries that cannot be understood, with a hash of their content, so that each is logged once.
-    broken: HashMap<Box<[u8]>, u64>,
+    broken: HashMap<Key, u64>,
 }
 
 impl Index {
-    pub(crate) fn new(service: ServiceName, prefixes: [String; 2]) -> Self {
-        Self { service, prefixes, keys: HashMap::new(), broken: HashMap::new() }
+    pub(crate) fn new(service: ServiceName, prefixes: Vec<String>, protocol: Option<Arc<str>>) -> Self {
+        Self {
+            service,
+            prefixes,
+            protocol,
+            keys: HashMap::new(),
+            several: HashMap::new(),
+            broken: HashMap::new(),
+        }
     }
 
     pub(crate) fn service(&self) -> &ServiceName {
         &self.service
     }
 
-    pub(crate) fn prefixes(&self) -> &[String; 2] {
+    pub(crate) fn prefixes(&self) -> &[String] {
         &self.prefixes
     }
 
@@ -53,26 +65,38 @@ impl Index {
 
     /// Takes in a key that was written.
     pub(crate) fn put(&mut self, key: &[u8], value: &[u8]) -> Seen {
-        match self.understand(key, value) {
-            Ok(instance) => {
-                self.broken.remove(key);
-                let keys = self.keys.entry(instance.id().clone()).or_default();
-                if !keys.iter().any(|known| **known == *key) {
-                    keys.push(key.into());
+        let (own_id, put) = match self.understand(key, value) {
+            Ok(understood) => {
+                if !self.broken.is_empty() {
+                    self.broken.remove(key);
                 }
-                Seen::Put(Box::new(instance))
+                understood
             }
             Err(why) => {
                 self.skip(key, value, &why);
-                self.forget(key)
+                return self.forget(key, &[]);
             }
+        };
+        let gone = self.forget(key, &put);
+        for instance in &put {
+            let keys = self.keys.entry(instance.id().clone()).or_default();
+            if !keys.iter().any(|known| **known == *key) {
+                keys.push(key.into());
+            }
+        }
+        if put.len() != 1 || *put[0].id() != own_id {
+            self.several.insert(key.into(), put.iter().map(|instance| instance.id().clone()).collect());
+        }
+        match gone {
+            Seen::Hidden => Seen::Hidden,
+            Seen::Changed { gone, .. } => Seen::Changed { put, gone },
         }
     }
 
     /// Takes in a key that was removed.
     pub(crate) fn delete(&mut self, key: &[u8]) -> Seen {
         self.broken.remove(key);
-        self.forget(key)
+        self.forget(key, &[])
     }
 
     /// Counts an entry that cannot be understood, and logs it unless it was logged with this content before.
@@ -86,25 +110,40 @@ impl Index {
         }
     }
 
+    /// What stands behind the longest prefix of the service that a key has.
     fn rest<'a>(&self, key: &'a [u8]) -> &'a [u8] {
-        self.prefixes.iter().find_map(|prefix| key.strip_prefix(prefix.as_bytes())).unwrap_or_default()
+        let rests = self.prefixes.iter().filter_map(|prefix| key.strip_prefix(prefix.as_bytes()));
+        rests.min_by_key(|rest| rest.len()).unwrap_or_default()
     }
 
-    fn understand(&self, key: &[u8], value: &[u8]) -> Result<Instance, String> {
+    fn understand(&self, key: &[u8], value: &[u8]) -> Result<(InstanceId, Vec<Instance>), String> {
         let id = id_of(self.rest(key))?;
-        decode(&self.service, &id, value)
+        let instances = decode(&self.service, &id, value, self.protocol.as_deref())?;
+        Ok((id, instances))
     }
 
-    fn forget(&mut self, key: &[u8]) -> Seen {
-        let Ok(id) = id_of(self.rest(key)) else { return Seen::Nothing };
-        let Some(keys) = self.keys.get_mut(&id) else { return Seen::Nothing };
-        let Some(at) = keys.iter().position(|known| **known == *key) else { return Seen::Nothing };
-        keys.swap_remove(at);
-        if !keys.is_empty() {
-            return Seen::Hidden;
+    /// A key stands no more for what it stood for, but for what is among `put`.
+    fn forget(&mut self, key: &[u8], put: &[Instance]) -> Seen {
+        let stood_for = match self.several.remove(key) {
+            Some(several) => several,
+            None => id_of(self.rest(key)).into_iter().collect(),
+        };
+        let (mut gone, mut hidden) = (Vec::new(), false);
+        for id in stood_for {
+            if put.iter().any(|instance| *instance.id() == id) {
+                continue;
+            }
+            let Some(keys) = self.keys.get_mut(&id) else { continue };
+            let Some(at) = keys.iter().position(|known| **known == *key) else { continue };
+            keys.swap_remove(at);
+            if keys.is_empty() {
+                self.keys.remove(&id);
+                gone.push(id);
+            } else {
+                hidden = true;
+            }
         }
-        self.keys.remove(&id);
-        Seen::Gone(id)
+        if hidden { Seen::Hidden } else { Seen::Changed { put: Vec::new(), gone } }
     }
 }
 
@@ -113,23 +152,25 @@ impl Index {
 pub(crate) struct Listing {
     index: Index,
     /// What was broken before, and has been logged.
-    known: HashMap<Box<[u8]>, u64>,
+    known: HashMap<Key, u64>,
     found: HashMap<InstanceId, (i64, Instance)>,
 }
 
 impl Listing {
     pub(crate) fn new(before: &Index) -> Self {
-        let index = Index::new(before.service.clone(), before.prefixes.clone());
+        let index = Index::new(before.service.clone(), before.prefixes.clone(), before.protocol.clone());
         Self { index, known: before.broken.clone(), found: HashMap::new() }
     }
 
     /// Takes in an entry. Of several for one id the youngest counts.
     pub(crate) fn add(&mut self, key: &[u8], value: &[u8], revision: i64) {
         self.remember(key);
-        if let Seen::Put(instance) = self.index.put(key, value) {
+        // A list has each key once, so that none stands for less than it did.
+        let Seen::Changed { put, .. } = self.index.put(key, value) else { return };
+        for instance in put {
             let older = self.found.get(instance.id()).is_some_and(|(known, _)| *known > revision);
             if !older {
-                self.found.insert(instance.id().clone(), (revision, *instance));
+                self.found.insert(instance.id().clone(), (revision, instance));
             }
         }
     }
@@ -157,25 +198,30 @@ mod tests {
     use super::*;
 
     fn index() -> Index {
-        Index::new("book".parse().unwrap(), ["s/book/".to_owned(), "/s/book/".to_owned()])
+        Index::new("book".parse().unwrap(), vec!["s/book/".to_owned(), "/s/book/".to_owned()], None)
     }
 
     fn id(text: &str) -> InstanceId {
         InstanceId::new(text).unwrap()
     }
 
-    fn instance(at: &str, text: &str) -> Seen {
-        Seen::Put(Box::new(Instance::new("book", at).unwrap().with_id(text).unwrap()))
+    fn put(at: &str, text: &str) -> Seen {
+        let instance = Instance::new("book", at).unwrap().with_id(text).unwrap();
+        Seen::Changed { put: vec![instance], gone: Vec::new() }
+    }
+
+    fn gone(ids: &[&str]) -> Seen {
+        Seen::Changed { put: Vec::new(), gone: ids.iter().map(|text| id(text)).collect() }
     }
 
     #[test]
     fn follows_keys() {
         let mut index = index();
-        assert_eq!(index.put(b"s/book/a", b"h:1"), instance("h:1", "a"));
-        assert_eq!(index.put(b"s/book/a", b"h:2"), instance("h:2", "a"));
-        assert_eq!(index.delete(b"s/book/a"), Seen::Gone(id("a")));
-        assert_eq!(index.delete(b"s/book/a"), Seen::Nothing);
-        assert_eq!(index.delete(b"s/book/never"), Seen::Nothing);
+        assert_eq!(index.put(b"s/book/a", b"h:1"), put("h:1", "a"));
+        assert_eq!(index.put(b"s/book/a", b"h:2"), put("h:2", "a"));
+        assert_eq!(index.delete(b"s/book/a"), gone(&["a"]));
+        assert_eq!(index.delete(b"s/book/a"), gone(&[]));
+        assert_eq!(index.delete(b"s/book/never"), gone(&[]));
     }
 
     #[test]
@@ -184,18 +230,44 @@ mod tests {
         index.put(b"s/book/a", b"h:1");
         index.put(b"/s/book/a", b"h:2");
         assert_eq!(index.delete(b"/s/book/a"), Seen::Hidden);
-        assert_eq!(index.delete(b"s/book/a"), Seen::Gone(id("a")));
+        assert_eq!(index.delete(b"s/book/a"), gone(&["a"]));
+    }
+
+    /// A Kratos service with two endpoints is two instances under one key.
+    #[test]
+    fn a_key_may_stand_for_several() {
+        let entry = |endpoints: &[&str]| {
+            let endpoints: Vec<_> = endpoints.iter().map(|endpoint| format!("\"{endpoint}\"")).collect();
+            format!(r#"{{"id":"a","name":"book","endpoints":[{}]}}"#, endpoints.join(","))
+        };
+        let ids = |seen: Seen| match seen {
+            Seen::Changed { put, gone } => {
+                let put: Vec<_> = put.iter().map(|instance| instance.id().to_string()).collect();
+                (put.join(" "), gone.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+            }
+            Seen::Hidden => panic!("hidden"),
+        };
+        let mut index = index();
+        let (both, one) = (entry(&["grpc://h:1", "http://h:2"]), entry(&["grpc://h:1"]));
+        let said = |put: &str, gone: &str| (put.to_owned(), gone.to_owned());
+        assert_eq!(ids(index.put(b"s/book/a", both.as_bytes())), said("a@grpc a@http", ""));
+        assert_eq!(ids(index.put(b"s/book/a", one.as_bytes())), said("a", "a@grpc a@http"));
+        assert_eq!(ids(index.put(b"s/book/a", both.as_bytes())), said("a@grpc a@http", "a"));
+        assert_eq!(ids(index.put(b"s/book/a", b"{}")), said("", "a@grpc a@http"));
+        assert_eq!(ids(index.put(b"s/book/a", both.as_bytes())), said("a@grpc a@http", ""));
+        assert_eq!(ids(index.delete(b"s/book/a")), said("", "a@grpc a@http"));
+        assert_eq!((index.keys.len(), index.several.len(), index.skipped()), (0, 0, 0));
     }
 
     #[test]
     fn what_breaks_goes_and_what_mends_returns() {
         let mut index = index();
         index.put(b"s/book/a", b"h:1");
-        assert_eq!((index.put(b"s/book/a", b"h:0"), index.skipped()), (Seen::Gone(id("a")), 1));
-        assert_eq!((index.put(b"s/book/a", b"h:0"), index.skipped()), (Seen::Nothing, 1));
-        assert_eq!((index.put(b"s/book/\xff", b"h:1"), index.skipped()), (Seen::Nothing, 2));
-        assert_eq!((index.put(b"s/book/a", b"h:3"), index.skipped()), (instance("h:3", "a"), 1));
-        assert_eq!((index.delete(b"s/book/\xff"), index.skipped()), (Seen::Nothing, 0));
+        assert_eq!((index.put(b"s/book/a", b"h:0"), index.skipped()), (gone(&["a"]), 1));
+        assert_eq!((index.put(b"s/book/a", b"h:0"), index.skipped()), (gone(&[]), 1));
+        assert_eq!((index.put(b"s/book/\xff", b"h:1"), index.skipped()), (gone(&[]), 2));
+        assert_eq!((index.put(b"s/book/a", b"h:3"), index.skipped()), (put("h:3", "a"), 1));
+        assert_eq!((index.delete(b"s/book/\xff"), index.skipped()), (gone(&[]), 0));
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod claimed;
 mod config;
 mod error;
 mod index;
+mod keys;
 mod lease;
 mod list;
 mod members;

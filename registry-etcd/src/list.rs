@@ -1,4 +1,4 @@
-//! [`list`]: everything below both prefixes of a service, at one revision, page by page.
+//! [`list`]: everything below the prefixes of a service, at one revision, page by page.
 
 use callsign_core::{Error, ErrorKind, Result};
 use etcd_client::{GetOptions, GetResponse, KeyValue};
@@ -30,7 +30,7 @@ pub(crate) async fn list(members: &Members, index: &Index) -> Result<(i64, Listi
     Err(Error::new(ErrorKind::Unavailable, what))
 }
 
-/// Both prefixes at one revision; `None` if that revision was lost midway.
+/// All prefixes at one revision; `None` if that revision was lost midway.
 async fn list_once(members: &Members, index: &Index) -> Result<Option<(i64, Listing)>> {
     let what = format!("list of {}", index.service());
     let (mut listing, mut revision, mut limit) = (Listing::new(index), 0, PAGE);
@@ -87,13 +87,20 @@ async fn read(members: &Members, what: &str, from: &[u8], options: GetOptions) -
     Ok(members.ask(what, Repeat::Safe, read).await?.1)
 }
 
-/// The first key behind all that begin with `prefix`, which ends in a slash.
+/// The first key behind all that begin with `prefix`, which ends in a slash or is empty: etcd's way to say that there
+/// is none is a zero.
 pub(crate) fn end_of(prefix: &str) -> Vec<u8> {
     let mut end = prefix.as_bytes().to_vec();
-    if let Some(last) = end.last_mut() {
-        *last += 1;
+    match end.last_mut() {
+        Some(last) => *last += 1,
+        None => end.push(0),
     }
     end
+}
+
+/// The first key that there can be below `prefix`; etcd knows no empty one.
+pub(crate) fn start_of(prefix: &str) -> Vec<u8> {
+    if prefix.is_empty() { vec![0] } else { prefix.as_bytes().to_vec() }
 }
 
 /// The first key behind `key`.

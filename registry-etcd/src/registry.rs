@@ -10,43 +10,52 @@ use callsign_core::{
 use etcd_client::{GetOptions, KeyValue, LeaseGrantOptions, PutOptions, Txn, TxnOp};
 use tokio::runtime::Handle;
 
-use crate::index::Index;
+use crate::index::{Index, Seen};
+use crate::keys::{Keys, segment_of, service_of};
 use crate::lease::EtcdLease;
-use crate::list::{after, end_of};
+use crate::list::{after, end_of, start_of};
 use crate::members::{Link, Members, Repeat};
 use crate::source::EtcdSource;
-use crate::wire::{Format, Keys, service_of};
+use crate::wire::Format;
 
 /// Keys a page when only names are asked for.
 const NAMES: i64 = 1000;
 /// How long the entry of a check lives if it cannot be removed again, in seconds.
 const PROBE_TTL: i64 = 5;
 
+/// All that a registry in etcd is made of.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) endpoints: Vec<Address>,
+    pub(crate) keys: Keys,
+    pub(crate) format: Format,
+    /// Of an entry's several endpoints, those that speak this.
+    pub(crate) protocol: Option<Arc<str>>,
+    pub(crate) settings: Settings,
+    pub(crate) runtime: Handle,
+}
+
 #[derive(Debug)]
 pub(crate) struct EtcdProtocol {
     members: Arc<Members>,
     keys: Keys,
     format: Format,
+    protocol: Option<Arc<str>>,
     settings: Settings,
 }
 
 impl EtcdProtocol {
-    pub(crate) fn new(
-        endpoints: &[Address],
-        keys: Keys,
-        format: Format,
-        settings: Settings,
-        runtime: Handle,
-    ) -> Self {
+    pub(crate) fn new(config: Config) -> Self {
+        let Config { endpoints, keys, format, protocol, settings, runtime } = config;
         // At random, so that the clients of a cluster spread over its members.
         let first = rng(&settings).usize(..endpoints.len().max(1));
-        let members = Arc::new(Members::new(endpoints, first, settings.request_timeout, runtime));
-        Self { members, keys, format, settings }
+        let members = Arc::new(Members::new(&endpoints, first, settings.request_timeout, runtime));
+        Self { members, keys, format, protocol, settings }
     }
 
-    /// The names below one root, one page of keys after the other; what is left of a service is jumped over.
+    /// The names below one root, one page of keys after the other; what is left of a segment is jumped over.
     async fn names_below(&self, root: &str, names: &mut BTreeSet<ServiceName>) -> Result<()> {
-        let (mut from, end) = (root.as_bytes().to_vec(), end_of(root));
+        let (mut from, end) = (start_of(root), end_of(root));
         loop {
             let options = GetOptions::new().with_range(end.clone()).with_keys_only().with_limit(NAMES);
             let read = |mut link: Link| {
@@ -58,11 +67,41 @@ impl EtcdProtocol {
             let Some(last) = page.kvs().last().filter(|_| page.more()).map(KeyValue::key) else {
                 return Ok(());
             };
-            from = match service_of(root, last) {
-                Some(service) => end_of(&format!("{root}{service}/")),
+            from = match segment_of(root, last) {
+                Some(segment) => end_of(segment),
                 None => after(last),
             };
         }
+    }
+
+    /// Deletes keys, and says whether there was one.
+    async fn delete(&self, what: &str, keys: &[String]) -> Result<bool> {
+        let delete = |mut link: Link| {
+            let ops: Vec<_> = keys.iter().map(|key| TxnOp::delete(key.as_str(), None)).collect();
+            async move { link.kv.txn(Txn::new().and_then(ops)).await }
+        };
+        // Asked once: whether a second try finds nothing because the first one succeeded could not be told.
+        let (_, done) = self.members.ask(what, Repeat::Unsent, delete).await?;
+        Ok(done.op_responses().iter().any(|response| {
+            matches!(response, etcd_client::TxnOpResponse::Delete(deleted) if deleted.deleted() > 0)
+        }))
+    }
+
+    /// Whether an instance is among those that a key holds.
+    async fn stands_for(
+        &self,
+        what: &str,
+        key: &str,
+        service: &ServiceName,
+        id: &InstanceId,
+    ) -> Result<bool> {
+        let read = |mut link: Link| async move { link.kv.get(key, None).await };
+        let (_, found) = self.members.ask(what, Repeat::Safe, read).await?;
+        let mut index = Index::new(service.clone(), self.keys.of_service(service), self.protocol.clone());
+        Ok(found.kvs().iter().any(|kv| {
+            let seen = index.put(kv.key(), kv.value());
+            matches!(seen, Seen::Changed { put, .. } if put.iter().any(|instance| instance.id() == id))
+        }))
     }
 
     async fn reach(&self) -> Result<String> {
@@ -85,8 +124,7 @@ impl EtcdProtocol {
         for root in self.keys.roots() {
             let read = |mut link: Link| {
                 let options = GetOptions::new().with_prefix().with_keys_only().with_limit(1);
-                let root = root.clone();
-                async move { link.kv.get(root, Some(options)).await }
+                async move { link.kv.get(root.as_str(), Some(options)).await }
             };
             self.members.ask("list of services", Repeat::Safe, read).await?;
         }
@@ -123,7 +161,8 @@ impl Protocol for EtcdProtocol {
     type Lease = EtcdLease;
 
     fn source(&self, service: &ServiceName) -> EtcdSource {
-        let index = Index::new(service.clone(), self.keys.of_service(service));
+        let prefixes = self.keys.of_service(service);
+        let index = Index::new(service.clone(), prefixes, self.protocol.clone());
         EtcdSource::new(Arc::clone(&self.members), index, rng(&self.settings))
     }
 
@@ -138,26 +177,22 @@ impl Protocol for EtcdProtocol {
 
     async fn services(&self) -> Result<Vec<ServiceName>> {
         let mut names = BTreeSet::new();
-        for root in self.keys.roots() {
-            self.names_below(&root, &mut names).await?;
+        for root in self.keys.roots_of_services() {
+            self.names_below(root, &mut names).await?;
         }
         Ok(names.into_iter().collect())
     }
 
     async fn remove(&self, service: &ServiceName, id: &InstanceId) -> Result<()> {
-        let keys = self.keys.all_of_instance(service, id);
-        // Asked once: whether a second try finds nothing because the first one succeeded could not be told.
-        let delete = |mut link: Link| {
-            let ops: Vec<_> = keys.iter().map(|key| TxnOp::delete(key.as_str(), None)).collect();
-            async move { link.kv.txn(Txn::new().and_then(ops)).await }
-        };
-        let (_, done) =
-            self.members.ask(&format!("removal of {service}/{id}"), Repeat::Unsent, delete).await?;
-        let removed = done.op_responses().iter().any(|response| {
-            matches!(response, etcd_client::TxnOpResponse::Delete(deleted) if deleted.deleted() > 0)
-        });
-        if removed {
+        let what = format!("removal of {service}/{id}");
+        if self.delete(&what, &self.keys.all_of_instance(service, id)).await? {
             return Ok(());
+        }
+        // One of several that stand under one key goes with its siblings.
+        for key in self.keys.all_of_siblings(service, id) {
+            if self.stands_for(&what, &key, service, id).await? && self.delete(&what, &[key]).await? {
+                return Ok(());
+            }
         }
         Err(Error::new(ErrorKind::NotFound, format!("no instance {id} of {service} is registered in etcd")))
     }

@@ -50,7 +50,7 @@ pub(crate) struct EtcdSource {
     index: Index,
     cursor: Cursor,
     /// The last complete revision known of each prefix.
-    positions: [i64; 2],
+    positions: Vec<i64>,
     /// The highest revision that etcd has shown.
     seen: i64,
     /// When the watch broke the last time and was resumed.
@@ -62,11 +62,12 @@ pub(crate) struct EtcdSource {
 
 impl EtcdSource {
     pub(crate) fn new(members: Arc<Members>, index: Index, rng: fastrand::Rng) -> Self {
+        let positions = vec![0; index.prefixes().len()];
         Self {
             members,
             index,
             cursor: Cursor::Unlisted,
-            positions: [0; 2],
+            positions,
             seen: 0,
             resumed: None,
             verify_at: None,
@@ -88,7 +89,8 @@ impl EtcdSource {
                 "etcd's revision went back: it was wiped or restored"
             );
         }
-        (self.positions, self.seen, self.verify_at) = ([revision; 2], revision, None);
+        self.positions.fill(revision);
+        (self.seen, self.verify_at) = (revision, None);
         Ok(instances)
     }
 
@@ -96,15 +98,23 @@ impl EtcdSource {
     async fn watch(&self, resuming: bool) -> Result<Watched> {
         let within = if resuming { RESUME.min(self.members.timeout()) } else { self.members.timeout() };
         let prefixes = self.index.prefixes();
-        let options = |side: usize| {
-            let from = self.positions[side] + 1;
-            WatchOptions::new().with_watch_id(id_of_watch(side)).with_prefix().with_start_revision(from)
+        let watches = || -> Vec<_> {
+            let of = |(side, position): (usize, &i64)| {
+                let options = WatchOptions::new().with_watch_id(id_of_watch(side)).with_prefix();
+                options.with_start_revision(position + 1)
+            };
+            self.positions.iter().enumerate().map(of).collect()
         };
         let open = |mut link: Link| {
-            let (first, second) = (options(0), options(1));
+            let mut watches = prefixes.iter().zip(watches());
             async move {
-                let mut stream = link.watch.watch(prefixes[0].as_str(), Some(first)).await?;
-                stream.watch(prefixes[1].as_str(), Some(second)).await?;
+                let Some((prefix, options)) = watches.next() else {
+                    return Err(etcd_client::Error::WatchError("nothing to watch".to_owned()));
+                };
+                let mut stream = link.watch.watch(prefix.as_str(), Some(options)).await?;
+                for (prefix, options) in watches {
+                    stream.watch(prefix.as_str(), Some(options)).await?;
+                }
                 Ok(stream)
             }
         };
@@ -160,9 +170,10 @@ impl EtcdSource {
         for event in said.events() {
             let Some(kv) = event.kv() else { continue };
             match change_of(&mut self.index, kv) {
-                Seen::Put(instance) => drop(changes.insert(instance.id().clone(), Some(*instance))),
-                Seen::Gone(id) => drop(changes.insert(id, None)),
-                Seen::Nothing => {}
+                Seen::Changed { put, gone } => {
+                    changes.extend(gone.into_iter().map(|id| (id, None)));
+                    changes.extend(put.into_iter().map(|instance| (instance.id().clone(), Some(instance))));
+                }
                 Seen::Hidden => {
                     self.cursor = Cursor::Unlisted;
                     return Ok(None);
@@ -171,7 +182,7 @@ impl EtcdSource {
         }
         let reached = said.events().iter().filter_map(|event| event.kv().map(KeyValue::mod_revision)).max();
         if let (Some(position), Some(reached)) =
-            (side_of(said.watch_id()).map(|side| &mut self.positions[side]), reached)
+            (side_of(said.watch_id()).and_then(|side| self.positions.get_mut(side)), reached)
         {
             *position = reached.max(*position);
         }
@@ -254,13 +265,13 @@ impl Source for EtcdSource {
     }
 }
 
-/// Ids of ours tell the two watches of a stream apart; 0 would let etcd choose.
+/// Ids of ours tell the watches of a stream apart, one for each prefix; 0 would let etcd choose.
 fn id_of_watch(side: usize) -> i64 {
-    if side == 0 { 1 } else { 2 }
+    i64::try_from(side).map_or(i64::MAX, |side| side + 1)
 }
 
 fn side_of(watch: i64) -> Option<usize> {
-    [0, 1].into_iter().find(|&side| id_of_watch(side) == watch)
+    usize::try_from(watch).ok()?.checked_sub(1)
 }
 
 /// A removal carries no creation. (The client library's own accessor panics on kinds that it does not know.)

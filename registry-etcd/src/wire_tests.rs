@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::keys::{Keys, id_of, service_of};
 
 fn book() -> ServiceName {
     "book".parse().unwrap()
@@ -10,8 +11,14 @@ fn id(text: &str) -> InstanceId {
     InstanceId::new(text).unwrap()
 }
 
+fn read_all(value: &str, protocol: Option<&str>) -> Result<Vec<Instance>, String> {
+    decode(&book(), &id("x"), value.as_bytes(), protocol)
+}
+
 fn read(value: &str) -> Result<Instance, String> {
-    decode(&book(), &id("x"), value.as_bytes())
+    let mut all = read_all(value, None)?;
+    assert_eq!(all.len(), 1, "{all:?}");
+    Ok(all.remove(0))
 }
 
 fn written(format: Format, instance: &Instance) -> String {
@@ -21,7 +28,7 @@ fn written(format: Format, instance: &Instance) -> String {
 #[test]
 fn gokit_is_the_tutorials_system_byte_for_byte() {
     let instance = Instance::new("book", "127.0.0.1:50052").unwrap();
-    let keys = Keys::new("/services");
+    let keys = Keys::new("/services", &[]);
     assert_eq!(keys.of_instance(Format::GoKit, &book(), instance.id()), "/services/book/127.0.0.1:50052");
     assert_eq!(written(Format::GoKit, &instance), "127.0.0.1:50052");
     let six = Instance::new("book", "[::1]:50052").unwrap();
@@ -35,7 +42,7 @@ fn gokit_is_the_tutorials_system_byte_for_byte() {
 #[test]
 fn grpc_is_gos_naming_byte_for_byte() {
     let instance = Instance::new("book", "10.0.0.1:9000").unwrap();
-    let keys = Keys::new("/services");
+    let keys = Keys::new("/services", &[]);
     assert_eq!(keys.of_instance(Format::Grpc, &book(), instance.id()), "services/book/10.0.0.1:9000");
     assert_eq!(written(Format::Grpc, &instance), r#"{"Op":0,"Addr":"10.0.0.1:9000","Metadata":null}"#);
     let named = instance.clone().with_metadata("team", "library").unwrap().with_metadata("az", "z1").unwrap();
@@ -99,18 +106,25 @@ fn what_cannot_be_understood_says_why() {
         ("http://user:pw@a:80", "brackets"),
         ("null", "no port"),
         ("{", "no such JSON"),
-        ("{}", "Addr"),
+        ("{}", "\"endpoints\""),
         (r#"{"Addr":null}"#, "Addr"),
+        (r#"{"endpoints":[]}"#, "no endpoint"),
+        (r#"{"endpoints":["h"]}"#, "no port"),
+        (r#"{"endpoints":[{"url":"grpc://h:1"}]}"#, "no text"),
+        (r#"{"endpoints":[{"name":"Say.Hello"}],"nodes":[]}"#, "no node"),
+        (r#"{"nodes":["h:1"]}"#, "go-micro"),
+        (r#"{"nodes":[{"id":"a"}]}"#, "no address"),
+        (r#"{"nodes":[{"id":"","address":"h:1"},{"id":"b","address":"h:2"}]}"#, "0 bytes"),
+        (r#"{"network":"unix","address":"/tmp/a.sock"}"#, "unix"),
         (r#"{"Addr":7}"#, "no such JSON"),
         (r#"{"Addr":"h:1","callsign":{"state":"asleep"}}"#, "asleep"),
         (r#"{"Addr":"h:1","callsign":{"weight":-1}}"#, "no such JSON"),
-        (r#"{"id":"a1b2","name":"helloworld","endpoints":["grpc://10.0.0.1:9000"]}"#, "Addr"),
     ] {
         let why = read(value).unwrap_err();
         assert!(why.contains(says), "{value}: {why}");
     }
-    assert!(decode(&book(), &id("x"), b"\xff\xfe").unwrap_err().contains("UTF-8"));
-    assert!(decode(&book(), &id("x"), &vec![b'a'; MAX_VALUE + 1]).unwrap_err().contains("1048577"));
+    assert!(decode(&book(), &id("x"), b"\xff\xfe", None).unwrap_err().contains("UTF-8"));
+    assert!(decode(&book(), &id("x"), &vec![b'a'; MAX_VALUE + 1], None).unwrap_err().contains("1048577"));
     let deep = format!(r#"{{"Addr":"h:1","Metadata":{}1{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
     assert!(read(&deep).unwrap_err().contains("no such JSON"));
     let many: Vec<_> = (0..40_000).map(|n| format!(r#""{n}":"x""#)).collect();
@@ -118,37 +132,123 @@ fn what_cannot_be_understood_says_why() {
     assert!(read(&many).unwrap_err().contains("metadata"));
 }
 
+/// The bytes of FORMATS: what each framework's own client stores.
 #[test]
-fn ids_are_one_segment() {
-    let keys = Keys::new("services/");
-    let key = |text: &str| keys.of_instance(Format::Grpc, &book(), &id(text));
-    assert_eq!(key("a/b"), "services/book/a%2Fb");
-    assert_eq!(key("100%"), "services/book/100%25");
-    assert_eq!(key("书 #1"), "services/book/书 #1");
-    assert_eq!(id_of("100%".as_bytes()).unwrap().as_str(), "100%");
-    assert_eq!(id_of(b"a/b").unwrap().as_str(), "a/b");
-    assert!(id_of(b"").unwrap_err().contains("0 bytes"));
-    assert!(id_of(b"\xff").unwrap_err().contains("UTF-8"));
-    assert!(id_of(b"a%0A").unwrap_err().contains("control"));
-    assert!(id_of(&[b'a'; 257]).unwrap_err().contains("257"));
-    let all = keys.all_of_instance(&book(), &id("a/b"));
-    assert_eq!(
-        all,
-        ["services/book/a%2Fb", "services/book/a/b", "/services/book/a%2Fb", "/services/book/a/b"]
-    );
-    // The key of another id is none of this one's.
-    let all = keys.all_of_instance(&book(), &id("a%2Fb"));
-    assert_eq!(all, ["services/book/a%252Fb", "/services/book/a%252Fb"]);
+fn others_formats_byte_for_byte() {
+    let plain = Instance::new("book", "10.0.0.1:9000").unwrap().with_id("a1b2").unwrap();
+    let full =
+        plain.clone().with_version("v1.0.0").unwrap().with_metadata("az", "z1").unwrap().with_weight(10);
+    let key = |format: Format| {
+        Keys::new(format.default_prefix(), &[]).of_instance(format, plain.service(), plain.id())
+    };
+    for (format, at, bare, rich) in [
+        (
+            Format::Kratos,
+            "/microservices/book/a1b2",
+            r#"{"id":"a1b2","name":"book","version":"","metadata":null,"endpoints":["grpc://10.0.0.1:9000"]}"#,
+            concat!(
+                r#"{"id":"a1b2","name":"book","version":"v1.0.0","metadata":{"az":"z1","weight":"10"},"#,
+                r#""endpoints":["grpc://10.0.0.1:9000"]}"#
+            ),
+        ),
+        (
+            Format::Kitex,
+            "kitex/registry-etcd/book/a1b2",
+            r#"{"network":"tcp","address":"10.0.0.1:9000","weight":10,"tags":null}"#,
+            concat!(
+                r#"{"network":"tcp","address":"10.0.0.1:9000","weight":100,"tags":{"az":"z1"},"#,
+                r#""callsign":{"version":"v1.0.0"}}"#
+            ),
+        ),
+        (
+            Format::GoMicro,
+            "/micro/registry/book/a1b2",
+            concat!(
+                r#"{"name":"book","version":"latest","metadata":null,"endpoints":null,"#,
+                r#""nodes":[{"metadata":null,"id":"a1b2","address":"10.0.0.1:9000"}]}"#
+            ),
+            concat!(
+                r#"{"name":"book","version":"v1.0.0","metadata":null,"endpoints":null,"#,
+                r#""nodes":[{"metadata":{"az":"z1"},"id":"a1b2","address":"10.0.0.1:9000"}],"callsign":{"weight":10}}"#
+            ),
+        ),
+        (Format::GoZero, "book/a1b2", "10.0.0.1:9000", "10.0.0.1:9000"),
+    ] {
+        assert_eq!(key(format), at);
+        assert_eq!(written(format, &plain), bare);
+        assert_eq!(written(format, &full), rich);
+        for state in [State::Draining, State::Down] {
+            assert_eq!(encode(format, &plain.clone().with_state(state)), None, "{format:?}");
+        }
+    }
 }
 
 #[test]
-fn prefixes_end_in_a_slash() {
-    let keys = Keys::new("/a/b/");
-    assert_eq!(keys.of_service(&book()), ["a/b/book/", "/a/b/book/"]);
-    assert_eq!(service_of("a/b/", b"a/b/book/1").unwrap(), book());
-    for key in ["a/b/book", "a/bb/book/1", "a/b/~check/1", "a/b//1"] {
-        assert_eq!(service_of("a/b/", key.as_bytes()), None, "{key}");
+fn reads_what_other_frameworks_write() {
+    let at = |text: &str| Instance::new("book", text).unwrap().with_id("x").unwrap();
+    let spoken = |text: &str, protocol: &str| at(text).with_protocol(protocol).unwrap();
+    let tagged = |instance: Instance, key: &str, value: &str| instance.with_metadata(key, value).unwrap();
+    for (value, is) in [
+        (
+            concat!(
+                r#"{"id":"a1b2","name":"book","version":"v1.0.0","metadata":{"az":"z1","weight":"10"},"#,
+                r#""endpoints":["grpc://10.0.0.1:9000"]}"#
+            ),
+            tagged(spoken("10.0.0.1:9000", "grpc"), "az", "z1")
+                .with_version("v1.0.0")
+                .unwrap()
+                .with_weight(10),
+        ),
+        (
+            r#"{"id":"a1b2","name":"book","version":"","metadata":null,"endpoints":["http://10.0.0.1:80"]}"#,
+            spoken("10.0.0.1:80", "http"),
+        ),
+        (r#"{"endpoints":["grpc://10.0.0.1:9000?isSecure=true"]}"#, spoken("10.0.0.1:9000", "grpcs")),
+        (r#"{"endpoints":["grpc://10.0.0.1:9000?isSecure=false"]}"#, spoken("10.0.0.1:9000", "grpc")),
+        // A weight that is none stays what it is.
+        (
+            r#"{"metadata":{"weight":"heavy"},"endpoints":["grpc://h:1"]}"#,
+            tagged(spoken("h:1", "grpc"), "weight", "heavy"),
+        ),
+        (r#"{"network":"tcp","address":"10.0.0.1:8888","weight":10,"tags":null}"#, at("10.0.0.1:8888")),
+        (r#"{"network":"tcp","address":"10.0.0.1:8888","weight":0,"tags":null}"#, at("10.0.0.1:8888")),
+        (r#"{"address":"10.0.0.1:8888","weight":-4}"#, at("10.0.0.1:8888")),
+        (r#"{"address":"10.0.0.1:8888","weight":3}"#, at("10.0.0.1:8888")),
+        (r#"{"address":"10.0.0.1:8888","weight":25}"#, at("10.0.0.1:8888").with_weight(3)),
+        (
+            r#"{"network":"tcp","address":"[::1]:8888","weight":100,"tags":{"zone":"z1"}}"#,
+            tagged(at("[::1]:8888").with_weight(10), "zone", "z1"),
+        ),
+        (
+            concat!(
+                r#"{"name":"greeter","version":"latest","metadata":null,"endpoints":null,"nodes":[{"metadata":"#,
+                r#"{"broker":"http","protocol":"grpc"},"id":"greeter-1f2e","address":"10.0.0.1:9000"}]}"#
+            ),
+            tagged(spoken("10.0.0.1:9000", "grpc"), "broker", "http"),
+        ),
+        (
+            r#"{"name":"greeter","version":"2","endpoints":[{"name":"Say.Hello"}],"nodes":[{"address":"h:1"}]}"#,
+            at("h:1").with_version("2").unwrap(),
+        ),
+    ] {
+        assert_eq!(read(value), Ok(is), "{value}");
     }
+}
+
+#[test]
+fn an_entry_of_several_endpoints_is_several_instances_or_those_that_speak_a_protocol() {
+    let value = r#"{"endpoints":["http://h:1","grpc://h:2?isSecure=true","grpc://h:3"]}"#;
+    let ids = |value: &str, protocol: Option<&str>| -> Vec<String> {
+        let all = read_all(value, protocol).unwrap();
+        all.iter().map(|instance| format!("{} {}", instance.id(), instance.address())).collect()
+    };
+    assert_eq!(ids(value, None), ["x@http h:1", "x@grpcs h:2", "x@grpc h:3"]);
+    assert_eq!(ids(value, Some("grpc")), ["x@grpcs h:2", "x@grpc h:3"]);
+    assert_eq!(ids(value, Some("http")), ["x h:1"]);
+    assert!(ids(value, Some("tcp")).is_empty());
+    assert_eq!(ids(r#"{"endpoints":["grpc://h:1","grpc://h:2"]}"#, None), ["x@grpc h:1", "x@grpc1 h:2"]);
+    let nodes = r#"{"nodes":[{"id":"a","address":"h:1"},{"id":"b","address":"h:2"}]}"#;
+    assert_eq!(ids(nodes, None), ["a h:1", "b h:2"]);
 }
 
 fn instances() -> impl Strategy<Value = Instance> {
@@ -168,7 +268,7 @@ fn instances() -> impl Strategy<Value = Instance> {
     (
         address,
         id,
-        any::<u32>(),
+        prop_oneof![0u32..20, any::<u32>()],
         state,
         text(),
         text(),
@@ -197,19 +297,34 @@ proptest! {
     #[test]
     fn grpc_comes_back_as_it_went(instance in instances()) {
         let value = encode(Format::Grpc, &instance).unwrap();
-        prop_assert_eq!(decode(instance.service(), instance.id(), &value), Ok(instance));
+        prop_assert_eq!(decode(instance.service(), instance.id(), &value, None), Ok(vec![instance]));
     }
 
     #[test]
-    fn gokit_keeps_id_and_address(instance in instances()) {
+    fn others_formats_keep_all_that_they_can(instance in instances()) {
         let up = instance.with_state(State::Up);
-        let read = decode(up.service(), up.id(), &encode(Format::GoKit, &up).unwrap()).unwrap();
-        prop_assert_eq!((read.id(), read.address()), (up.id(), up.address()));
+        for (_, format) in Format::ALL {
+            let value = encode(format, &up).unwrap();
+            let read = decode(up.service(), up.id(), &value, None).unwrap();
+            let expected = match format {
+                Format::Grpc => up.clone(),
+                Format::GoKit | Format::GoZero => {
+                    Instance::new(up.service(), up.address().clone()).unwrap().with_id(up.id().as_str()).unwrap()
+                }
+                // It must say what is spoken.
+                Format::Kratos if up.protocol().is_none() => up.clone().with_protocol("grpc").unwrap(),
+                // A number in 32 bits holds ten times as much.
+                Format::Kitex if up.weight() > u32::MAX / 10 => up.clone().with_weight(read[0].weight()),
+                // The usual version is none.
+                Format::GoMicro | Format::Kratos | Format::Kitex => up.clone(),
+            };
+            prop_assert_eq!(read, vec![expected], "{:?}", format);
+        }
     }
 
     #[test]
     fn ids_come_back_from_their_keys(instance in instances()) {
-        let keys = Keys::new("services");
+        let keys = Keys::new("services", &[]);
         for (format, prefix) in [Format::Grpc, Format::GoKit].into_iter().zip(keys.of_service(instance.service())) {
             let key = keys.of_instance(format, instance.service(), instance.id());
             let rest = key.strip_prefix(&prefix).unwrap();
@@ -220,8 +335,8 @@ proptest! {
 
     #[test]
     fn nothing_read_can_break_it(value in proptest::collection::vec(any::<u8>(), 0..200), json in ".{0,100}") {
-        let _ = decode(&book(), &id("x"), &value);
-        let _ = decode(&book(), &id("x"), format!("{{{json}}}").as_bytes());
+        let _ = decode(&book(), &id("x"), &value, None);
+        let _ = decode(&book(), &id("x"), format!("{{{json}}}").as_bytes(), Some("grpc"));
         let _ = id_of(&value);
         let _ = service_of("services/", &value);
     }

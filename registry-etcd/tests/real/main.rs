@@ -10,6 +10,7 @@
 )]
 
 mod formats;
+mod frameworks;
 mod leases;
 mod members;
 mod scale;
