@@ -37,6 +37,7 @@
 //! |---|---|
 //! | `grpc` (default) | `grpc::Channel` |
 //! | `etcd` | `etcd://` registries; needs `protoc` to build |
+//! | `tls` | TLS to registries, `etcd+tls://`; needs a C compiler to build |
 
 mod backends;
 mod open;
@@ -44,9 +45,10 @@ mod open;
 pub use callsign_core::file;
 #[doc(inline)]
 pub use callsign_core::{
-    Address, Claim, Error, ErrorKind, Freshness, Instance, InstanceId, InstanceWatch, Instancer, Kept, Lease,
-    Listed, Loss, Outcome, Protocol, Query, Registrar, Registration, Registry, RegistryUrl, Removal, Report,
-    Result, Secret, ServiceName, Settings, Snapshot, Source, State, Status, Terms, Update,
+    Access, Address, Claim, Connector, CredentialProvider, Credentials, Error, ErrorKind, Freshness,
+    Instance, InstanceId, InstanceWatch, Instancer, Kept, Lease, Listed, Loss, Outcome, PasswordFile, Pem,
+    Protocol, Query, Registrar, Registration, Registry, RegistryUrl, Removal, Report, Result, Secret,
+    ServiceName, Settings, Snapshot, Source, State, Status, Terms, Tls, Update,
 };
 #[cfg(feature = "etcd")]
 #[doc(inline)]

@@ -5,6 +5,7 @@
 //! this one: write a [`Protocol`] with its [`Source`] and [`Lease`], and [`Registry::new`] does the rest.
 //! [`memory`] is the shortest complete example.
 
+mod access;
 mod backend;
 mod driver;
 mod error;
@@ -25,6 +26,9 @@ pub mod memory;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use access::{
+    Access, Connector, CredentialProvider, Credentials, PasswordFile, Pem, Stream, Tls, Trouble,
+};
 pub use backend::{Claim, Kept, Lease, Loss, Protocol, Removal, Source, Terms, Update};
 pub use error::{Error, ErrorKind, Result};
 pub use instancer::{InstanceWatch, Instancer};

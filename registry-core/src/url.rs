@@ -115,11 +115,7 @@ impl RegistryUrl {
         self.hosts
             .iter()
             .map(|host| {
-                let has_port = host
-                    .rsplit_once(':')
-                    .is_some_and(|(before, _)| !before.contains(':') || before.ends_with(']'));
-                let full = if has_port { host.clone() } else { format!("{host}:{default_port}") };
-                full.parse().map_err(|error: Error| error.context("registry URL"))
+                Address::with_default_port(host, default_port).map_err(|error| error.context("registry URL"))
             })
             .collect()
     }
@@ -195,6 +191,20 @@ impl Query {
                 })
             })
             .transpose()
+    }
+
+    /// Takes `true` or `false`; false where the URL has no such key.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::ErrorKind::Invalid): anything else.
+    pub fn flag(&mut self, key: &'static str) -> Result<bool> {
+        match self.take(key).as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(other) => {
+                Err(Error::invalid(format!("registry URL has {key}={other}: {key} is true or false")))
+            }
+        }
     }
 
     /// Takes a value that must be one of a few.

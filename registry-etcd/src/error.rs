@@ -92,6 +92,16 @@ fn is_about_identity(text: &str) -> bool {
     .any(|sign| text.contains(sign))
 }
 
+/// Whether it was refused for what we say of who we are, before anything was done.
+pub(crate) fn is_unauthenticated(error: &Client) -> bool {
+    matches!(error, Client::GRpcStatus(status) if kind_of(status) == ErrorKind::Unauthenticated)
+}
+
+/// Whether etcd has authentication switched off, so that nobody needs to say who they are.
+pub(crate) fn needs_no_identity(error: &Client) -> bool {
+    matches!(error, Client::GRpcStatus(status) if status.message().contains("authentication is not enabled"))
+}
+
 /// Whether the request certainly never took effect, so that it may be sent again elsewhere.
 pub(crate) fn unsent(error: &Client) -> bool {
     match error {

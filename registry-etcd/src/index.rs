@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use callsign_core::{Instance, InstanceId, ServiceName};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::keys::id_of;
 use crate::wire::decode;
@@ -24,12 +24,30 @@ pub(crate) enum Seen {
 
 type Key = Box<[u8]>;
 
+/// What belongs to a service.
+#[derive(Debug)]
+pub(crate) struct Scope {
+    pub(crate) service: ServiceName,
+    /// Where its entries are.
+    pub(crate) prefixes: Vec<String>,
+    /// Which of the prefixes is read if that is permitted: the other spelling of the one that is written.
+    pub(crate) optional: usize,
+    /// Of an entry's several endpoints, those that speak this.
+    pub(crate) protocol: Option<Arc<str>>,
+}
+
+/// Whether the prefix that is optional may be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Optional {
+    Unknown,
+    Readable,
+    Denied,
+}
+
 #[derive(Debug)]
 pub(crate) struct Index {
-    service: ServiceName,
-    prefixes: Vec<String>,
-    /// Of an entry's several endpoints, those that speak this.
-    protocol: Option<Arc<str>>,
+    scope: Arc<Scope>,
+    optional: Optional,
     /// The keys that each instance is found under; one, as a rule.
     keys: HashMap<InstanceId, Vec<Key>>,
     /// What a key stands for, where it is not one instance by the key's own name.
@@ -39,11 +57,10 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    pub(crate) fn new(service: ServiceName, prefixes: Vec<String>, protocol: Option<Arc<str>>) -> Self {
+    pub(crate) fn new(scope: Arc<Scope>) -> Self {
         Self {
-            service,
-            prefixes,
-            protocol,
+            scope,
+            optional: Optional::Unknown,
             keys: HashMap::new(),
             several: HashMap::new(),
             broken: HashMap::new(),
@@ -51,11 +68,24 @@ impl Index {
     }
 
     pub(crate) fn service(&self) -> &ServiceName {
-        &self.service
+        &self.scope.service
     }
 
     pub(crate) fn prefixes(&self) -> &[String] {
-        &self.prefixes
+        &self.scope.prefixes
+    }
+
+    /// Whether a prefix may turn out to be none of our business. One that has been read may not: what was found there
+    /// would be gone.
+    pub(crate) fn may_be_denied(&self, side: usize) -> bool {
+        side == self.scope.optional && self.optional != Optional::Readable
+    }
+
+    /// The prefixes that may be read, each with its place among all.
+    pub(crate) fn readable(&self) -> impl Iterator<Item = (usize, &str)> {
+        let denied = (self.optional == Optional::Denied).then_some(self.scope.optional);
+        let all = self.scope.prefixes.iter().map(String::as_str).enumerate();
+        all.filter(move |(side, _)| Some(*side) != denied)
     }
 
     /// How many entries cannot be understood.
@@ -106,19 +136,19 @@ impl Index {
         let content = hasher.finish();
         if self.broken.insert(key.into(), content) != Some(content) {
             let key = String::from_utf8_lossy(key);
-            warn!(service = %self.service, %key, why, "an entry in etcd cannot be understood and is skipped");
+            warn!(service = %self.scope.service, %key, why, "an entry in etcd cannot be understood and is skipped");
         }
     }
 
     /// What stands behind the longest prefix of the service that a key has.
     fn rest<'a>(&self, key: &'a [u8]) -> &'a [u8] {
-        let rests = self.prefixes.iter().filter_map(|prefix| key.strip_prefix(prefix.as_bytes()));
+        let rests = self.scope.prefixes.iter().filter_map(|prefix| key.strip_prefix(prefix.as_bytes()));
         rests.min_by_key(|rest| rest.len()).unwrap_or_default()
     }
 
     fn understand(&self, key: &[u8], value: &[u8]) -> Result<(InstanceId, Vec<Instance>), String> {
         let id = id_of(self.rest(key))?;
-        let instances = decode(&self.service, &id, value, self.protocol.as_deref())?;
+        let instances = decode(&self.scope.service, &id, value, self.scope.protocol.as_deref())?;
         Ok((id, instances))
     }
 
@@ -158,8 +188,21 @@ pub(crate) struct Listing {
 
 impl Listing {
     pub(crate) fn new(before: &Index) -> Self {
-        let index = Index::new(before.service.clone(), before.prefixes.clone(), before.protocol.clone());
+        let index = Index { optional: before.optional, ..Index::new(Arc::clone(&before.scope)) };
         Self { index, known: before.broken.clone(), found: HashMap::new() }
+    }
+
+    /// Notes whether a prefix could be read.
+    pub(crate) fn read(&mut self, side: usize, permitted: bool) {
+        if side != self.index.scope.optional {
+            return;
+        }
+        let now = if permitted { Optional::Readable } else { Optional::Denied };
+        if now == Optional::Denied && self.index.optional != Optional::Denied {
+            let prefix = self.index.scope.prefixes.get(side);
+            info!(service = %self.index.scope.service, prefix, "etcd does not permit to read this prefix; going without it");
+        }
+        self.index.optional = now;
     }
 
     /// Takes in an entry. Of several for one id the youngest counts.
@@ -198,7 +241,13 @@ mod tests {
     use super::*;
 
     fn index() -> Index {
-        Index::new("book".parse().unwrap(), vec!["s/book/".to_owned(), "/s/book/".to_owned()], None)
+        let prefixes = vec!["s/book/".to_owned(), "/s/book/".to_owned()];
+        Index::new(Arc::new(Scope {
+            service: "book".parse().unwrap(),
+            prefixes,
+            optional: 1,
+            protocol: None,
+        }))
     }
 
     fn id(text: &str) -> InstanceId {
@@ -268,6 +317,23 @@ mod tests {
         assert_eq!((index.put(b"s/book/\xff", b"h:1"), index.skipped()), (gone(&[]), 2));
         assert_eq!((index.put(b"s/book/a", b"h:3"), index.skipped()), (put("h:3", "a"), 1));
         assert_eq!((index.delete(b"s/book/\xff"), index.skipped()), (gone(&[]), 0));
+    }
+
+    #[test]
+    fn a_prefix_that_was_read_is_missed() {
+        let sides = |index: &Index| index.readable().map(|(side, _)| side).collect::<Vec<_>>();
+        let index = index();
+        assert!((!index.may_be_denied(0), index.may_be_denied(1)) == (true, true));
+        let mut listing = Listing::new(&index);
+        listing.read(0, true);
+        listing.read(1, false);
+        let denied = listing.finish().1;
+        assert_eq!((sides(&denied), denied.may_be_denied(1)), (vec![0], true));
+        let mut listing = Listing::new(&denied);
+        listing.read(0, true);
+        listing.read(1, true);
+        let read = listing.finish().1;
+        assert_eq!((sides(&read), read.may_be_denied(1)), (vec![0, 1], false));
     }
 
     #[test]

@@ -46,6 +46,11 @@ impl Keys {
         self.roots.iter().take(2).chain(others).map(String::as_str)
     }
 
+    /// Which of the prefixes is the other spelling of the one that a format writes below.
+    pub(crate) fn other_side(format: Format) -> usize {
+        usize::from(!format.has_slash())
+    }
+
     /// The prefix that a format writes below.
     pub(crate) fn root(&self, format: Format) -> &str {
         // There are always these two.

@@ -19,12 +19,17 @@
 //! When to ask again, what to keep in an outage and when to register anew is decided by the drivers of
 //! `callsign-core`; this crate spawns no task.
 
+mod builder;
+mod check;
 mod claimed;
 mod config;
+mod environment;
 mod error;
+mod identity;
 mod index;
 mod keys;
 mod lease;
+mod link;
 mod list;
 mod members;
 mod own;
@@ -33,5 +38,6 @@ mod renewals;
 mod source;
 mod wire;
 
-pub use config::{Builder, Etcd, open};
+pub use builder::{Builder, Etcd};
+pub use config::open;
 pub use wire::Format;

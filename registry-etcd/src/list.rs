@@ -34,11 +34,17 @@ pub(crate) async fn list(members: &Members, index: &Index) -> Result<(i64, Listi
 async fn list_once(members: &Members, index: &Index) -> Result<Option<(i64, Listing)>> {
     let what = format!("list of {}", index.service());
     let (mut listing, mut revision, mut limit) = (Listing::new(index), 0, PAGE);
-    for prefix in index.prefixes() {
+    for (side, prefix) in index.prefixes().iter().enumerate() {
         let (mut from, end) = (prefix.clone().into_bytes(), end_of(prefix));
-        loop {
+        let permitted = loop {
             let options = || GetOptions::new().with_range(end.clone()).with_revision(revision);
-            let page = match read(members, &what, &from, options().with_limit(limit)).await? {
+            let page = match read(members, &what, &from, options().with_limit(limit)).await {
+                Err(error) if error.kind() == ErrorKind::PermissionDenied && index.may_be_denied(side) => {
+                    break false;
+                }
+                page => page?,
+            };
+            let page = match page {
                 Page::Read(page) => page,
                 Page::Lost => return Ok(None),
                 Page::TooLarge if limit > 1 => {
@@ -48,7 +54,7 @@ async fn list_once(members: &Members, index: &Index) -> Result<Option<(i64, List
                 Page::TooLarge => {
                     let one = options().with_limit(1).with_keys_only();
                     let Page::Read(one) = read(members, &what, &from, one).await? else { return Ok(None) };
-                    let Some(key) = one.kvs().first().map(KeyValue::key) else { break };
+                    let Some(key) = one.kvs().first().map(KeyValue::key) else { break true };
                     listing.skip(key, &format!("the value has more than {MAX_PAGE} bytes"));
                     from = after(key);
                     continue;
@@ -65,9 +71,10 @@ async fn list_once(members: &Members, index: &Index) -> Result<Option<(i64, List
             }
             match page.kvs().last() {
                 Some(last) if page.more() => from = after(last.key()),
-                _ => break,
+                _ => break true,
             }
-        }
+        };
+        listing.read(side, permitted);
     }
     Ok(Some((revision, listing)))
 }

@@ -5,45 +5,26 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use callsign_core::{Address, Error, ErrorKind, Result};
-use etcd_client::{Client, ConnectOptions, KvClient, LeaseClient, MaintenanceClient, WatchClient};
+use callsign_core::{Address, Connector, Error, ErrorKind, Result};
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
-use tokio_util::context::TokioContext;
 use tracing::debug;
 
 use crate::error;
+use crate::identity::Identity;
+pub(crate) use crate::link::{Link, MAX_PAGE};
 
-/// A member that takes longer to accept a connection is passed over.
-const CONNECT: Duration = Duration::from_secs(2);
-/// etcd closes a connection that pings more often than every 5 s. A connection that died silently is found out
-/// after interval and timeout together.
-const PING: (Duration, Duration) = (Duration::from_secs(6), Duration::from_secs(3));
 /// How long a member that failed is asked last.
 const SHUNNED: Duration = Duration::from_secs(5);
 /// A request that was given up after this long says that its member hangs.
 const SUSPICIOUS: Duration = Duration::from_secs(1);
 /// The least that a member is given, if there is so much time: it may be slow and not dead.
 const LEAST_SHARE: Duration = Duration::from_millis(2500);
-/// The largest page of a list.
-pub(crate) const MAX_PAGE: usize = 16 * 1024 * 1024;
-/// The largest message of a watch: up to a thousand revisions come in one when it catches up.
-const MAX_EVENTS: usize = 64 * 1024 * 1024;
-
-/// The clients of one member; clones share one connection.
-#[derive(Clone)]
-pub(crate) struct Link {
-    pub(crate) kv: KvClient,
-    pub(crate) watch: WatchClient,
-    pub(crate) lease: LeaseClient,
-    pub(crate) maintenance: MaintenanceClient,
-}
 
 /// Whether a request may be sent to another member when the outcome at the first is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +36,8 @@ pub(crate) enum Repeat {
 }
 
 struct Member {
-    address: String,
+    address: Address,
+    name: String,
     link: OnceCell<Link>,
     failed: Mutex<Option<Instant>>,
 }
@@ -65,28 +47,47 @@ pub(crate) struct Members {
     members: Vec<Member>,
     preferred: AtomicUsize,
     timeout: Duration,
+    connector: Arc<Connector>,
+    identity: Option<Identity>,
     /// Connections live here, whoever is the first to use them.
     runtime: Handle,
 }
 
+/// How a request to one member failed.
+enum Failed {
+    AtEtcd(etcd_client::Error),
+    /// Before it was made.
+    Before(Error),
+}
+
 impl std::fmt::Debug for Members {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.members.iter().map(|member| &member.address)).finish()
+        f.debug_list().entries(self.members.iter().map(|member| &member.name)).finish()
     }
 }
 
 impl Members {
     /// `first` is the member that is asked first. Does no I/O.
-    pub(crate) fn new(addresses: &[Address], first: usize, timeout: Duration, runtime: Handle) -> Self {
-        let member = |address: &Address| Member {
-            address: address.to_string(),
+    pub(crate) fn new(
+        addresses: Vec<Address>,
+        first: usize,
+        timeout: Duration,
+        connector: Connector,
+        identity: Option<Identity>,
+        runtime: Handle,
+    ) -> Self {
+        let member = |address: Address| Member {
+            name: address.to_string(),
+            address,
             link: OnceCell::new(),
             failed: Mutex::default(),
         };
         Self {
-            members: addresses.iter().map(member).collect(),
+            members: addresses.into_iter().map(member).collect(),
             preferred: AtomicUsize::new(first),
             timeout,
+            connector: Arc::new(connector),
+            identity,
             runtime,
         }
     }
@@ -97,7 +98,7 @@ impl Members {
     }
 
     pub(crate) fn address(&self, member: usize) -> &str {
-        self.members.get(member).map_or("", |member| &member.address)
+        self.members.get(member).map_or("", |member| &member.name)
     }
 
     /// Asks one member after the other within [`timeout`](Self::timeout), and returns who answered what.
@@ -123,7 +124,7 @@ impl Members {
     {
         let by = Instant::now() + within;
         let mut order: VecDeque<_> = self.order().into();
-        let (mut failures, mut renewed) = (Vec::new(), HashSet::new());
+        let (mut failures, mut renewed, mut known) = (Vec::new(), HashSet::new(), HashSet::new());
         while let Some(index) = order.pop_front() {
             let left = by.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -132,22 +133,23 @@ impl Members {
             let fair = left / u32::try_from(order.len() + 1).unwrap_or(1);
             let share = fair.max(LEAST_SHARE).min(left);
             let attempt = Attempt { members: self, index, since: Instant::now(), over: false };
-            let done = timeout(share, async { op(self.link(index).await?).await }).await;
+            let done = timeout(share, self.once(index, &op, &mut known)).await;
             attempt.over();
             let (error, again) = match done {
                 Ok(Ok(answer)) => {
                     self.good(index);
                     return Ok((index, answer));
                 }
-                Ok(Err(error)) => {
+                Ok(Err(Failed::AtEtcd(error))) => {
                     let again = repeat == Repeat::Safe || error::unsent(&error);
                     if again && error::connection_died(&error) && renewed.insert(index) {
                         // Says nothing of the member yet.
                         order.push_front(index);
                         continue;
                     }
-                    (error::map(what, self.address(index), &error), again)
+                    (self.explain(index, error::map(what, self.address(index), &error)), again)
                 }
+                Ok(Err(Failed::Before(error))) => (error, true),
                 Err(_) => {
                     let member = self.address(index);
                     let text = format!("etcd at {member} did not answer the {what} within {share:.1?}");
@@ -173,7 +175,7 @@ impl Members {
         let next = (index + 1) % self.members.len();
         let moved = self.preferred.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
         if moved.is_ok() && next != index {
-            debug!(failed = %member.address, next = %self.address(next), "another etcd member is asked from now on");
+            debug!(failed = %member.name, next = %self.address(next), "another etcd member is asked from now on");
         }
     }
 
@@ -196,31 +198,62 @@ impl Members {
         order
     }
 
-    async fn link(&self, index: usize) -> Result<Link, etcd_client::Error> {
+    /// Where a connection ended at its beginning, why that was.
+    fn explain(&self, index: usize, error: Error) -> Error {
+        let link = self.members.get(index).and_then(|member| member.link.get());
+        let link = link.filter(|_| error.kind() == ErrorKind::Unavailable);
+        match link.and_then(Link::trouble) {
+            Some(trouble) => {
+                let what = format!("cannot connect to etcd at {}", self.address(index));
+                Error::new(ErrorKind::Unavailable, what).with_source(trouble)
+            }
+            None => error,
+        }
+    }
+
+    /// Asks one member. If it does not know us, once more with a new token; `known` are those where that was tried.
+    async fn once<T, F, Fut>(&self, index: usize, op: &F, known: &mut HashSet<usize>) -> Result<T, Failed>
+    where
+        F: Fn(Link) -> Fut,
+        Fut: Future<Output = Result<T, etcd_client::Error>>,
+    {
+        let link = self.link(index).await?;
+        let token = link.token();
+        let done = op(link.clone()).await.map_err(Failed::AtEtcd);
+        match (&self.identity, done) {
+            // Refused before anything was done, so that it may be repeated whatever it is.
+            (Some(identity), Err(Failed::AtEtcd(refused)))
+                if error::is_unauthenticated(&refused) && known.insert(index) =>
+            {
+                self.introduce(identity, &link, index, token).await?;
+                op(link).await.map_err(Failed::AtEtcd)
+            }
+            (_, done) => done,
+        }
+    }
+
+    async fn link(&self, index: usize) -> Result<Link, Failed> {
         let member = &self.members[index];
-        let connect = || {
-            let options = ConnectOptions::new()
-                .with_connect_timeout(CONNECT)
-                .with_keep_alive(PING.0, PING.1)
-                // etcd counts pings on a connection without requests as an attack.
-                .with_keep_alive_while_idle(false)
-                .with_require_leader(true);
-            let endpoint = format!("http://{}", member.address);
-            // The connection's tasks must outlive whatever runtime happens to ask first.
-            TokioContext::new(
-                async move {
-                    let client = Client::connect([endpoint], Some(options)).await?;
-                    Ok(Link {
-                        kv: client.kv_client().max_decoding_message_size(MAX_PAGE),
-                        watch: client.watch_client().max_decoding_message_size(MAX_EVENTS),
-                        lease: client.lease_client(),
-                        maintenance: client.maintenance_client(),
-                    })
-                },
-                self.runtime.clone(),
-            )
-        };
-        member.link.get_or_try_init(connect).await.cloned()
+        let open = || Link::new(&member.address, Arc::clone(&self.connector), self.runtime.clone());
+        let link = member.link.get_or_try_init(open).await.map_err(Failed::AtEtcd)?.clone();
+        if let Some(identity) = self.identity.as_ref().filter(|_| link.token() == 0) {
+            self.introduce(identity, &link, index, 0).await?;
+        }
+        Ok(link)
+    }
+
+    /// Says who we are, in place of the token that was `refused`.
+    async fn introduce(
+        &self,
+        identity: &Identity,
+        link: &Link,
+        index: usize,
+        refused: u64,
+    ) -> Result<(), Failed> {
+        let authenticate = async |client: &mut _| identity.authenticate(client, self.address(index)).await;
+        link.renew_token(refused, authenticate)
+            .await
+            .map_err(|error| Failed::Before(self.explain(index, error)))
     }
 }
 

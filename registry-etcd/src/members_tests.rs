@@ -2,7 +2,8 @@ use super::*;
 
 fn members(count: u16) -> Members {
     let addresses: Vec<_> = (1..=count).map(|port| Address::new("127.0.0.1", port.into()).unwrap()).collect();
-    Members::new(&addresses, 0, Duration::from_secs(6), Handle::current())
+    let connector = Connector::new(None, &[]).unwrap();
+    Members::new(addresses, 0, Duration::from_secs(6), connector, None, Handle::current())
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use callsign_core::{
-    Address, Error, ErrorKind, Instance, InstanceId, Outcome, Protocol, Report, Result, ServiceName, Settings,
+    Address, Connector, Error, ErrorKind, Instance, InstanceId, Outcome, Protocol, Report, Result,
+    ServiceName, Settings,
 };
 use etcd_client::{GetOptions, KeyValue, LeaseGrantOptions, PutOptions, Txn, TxnOp};
 use tokio::runtime::Handle;
 
-use crate::index::{Index, Seen};
+use crate::identity::Identity;
+use crate::index::{Index, Scope, Seen};
 use crate::keys::{Keys, segment_of, service_of};
 use crate::lease::EtcdLease;
 use crate::list::{after, end_of, start_of};
@@ -24,7 +26,6 @@ const NAMES: i64 = 1000;
 const PROBE_TTL: i64 = 5;
 
 /// All that a registry in etcd is made of.
-#[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) endpoints: Vec<Address>,
     pub(crate) keys: Keys,
@@ -32,6 +33,8 @@ pub(crate) struct Config {
     /// Of an entry's several endpoints, those that speak this.
     pub(crate) protocol: Option<Arc<str>>,
     pub(crate) settings: Settings,
+    pub(crate) connector: Connector,
+    pub(crate) identity: Option<Identity>,
     pub(crate) runtime: Handle,
 }
 
@@ -46,11 +49,21 @@ pub(crate) struct EtcdProtocol {
 
 impl EtcdProtocol {
     pub(crate) fn new(config: Config) -> Self {
-        let Config { endpoints, keys, format, protocol, settings, runtime } = config;
+        let Config { endpoints, keys, format, protocol, settings, connector, identity, runtime } = config;
         // At random, so that the clients of a cluster spread over its members.
         let first = rng(&settings).usize(..endpoints.len().max(1));
-        let members = Arc::new(Members::new(&endpoints, first, settings.request_timeout, runtime));
+        let timeout = settings.request_timeout;
+        let members = Arc::new(Members::new(endpoints, first, timeout, connector, identity, runtime));
         Self { members, keys, format, protocol, settings }
+    }
+
+    fn scope(&self, service: &ServiceName) -> Arc<Scope> {
+        Arc::new(Scope {
+            service: service.clone(),
+            prefixes: self.keys.of_service(service),
+            optional: Keys::other_side(self.format),
+            protocol: self.protocol.clone(),
+        })
     }
 
     /// The names below one root, one page of keys after the other; what is left of a segment is jumped over.
@@ -97,7 +110,7 @@ impl EtcdProtocol {
     ) -> Result<bool> {
         let read = |mut link: Link| async move { link.kv.get(key, None).await };
         let (_, found) = self.members.ask(what, Repeat::Safe, read).await?;
-        let mut index = Index::new(service.clone(), self.keys.of_service(service), self.protocol.clone());
+        let mut index = Index::new(self.scope(service));
         Ok(found.kvs().iter().any(|kv| {
             let seen = index.put(kv.key(), kv.value());
             matches!(seen, Seen::Changed { put, .. } if put.iter().any(|instance| instance.id() == id))
@@ -161,9 +174,8 @@ impl Protocol for EtcdProtocol {
     type Lease = EtcdLease;
 
     fn source(&self, service: &ServiceName) -> EtcdSource {
-        let prefixes = self.keys.of_service(service);
-        let index = Index::new(service.clone(), prefixes, self.protocol.clone());
-        EtcdSource::new(Arc::clone(&self.members), index, rng(&self.settings))
+        let index = Index::new(self.scope(service));
+        EtcdSource::new(Arc::clone(&self.members), index, self.settings.verify, rng(&self.settings))
     }
 
     fn lease(&self, instance: &Instance) -> EtcdLease {

@@ -15,6 +15,7 @@ use etcd_client::{KeyValue, WatchOptions, WatchResponse, WatchStream};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
+use crate::check::Check;
 use crate::error;
 use crate::index::{Index, Seen};
 use crate::list::list;
@@ -34,6 +35,8 @@ enum Cursor {
     Unlisted,
     /// Known up to the positions, and not watched; `resuming` what was watched before.
     Listed { resuming: bool },
+    /// The same, after etcd refused to go on: whether we may read is to be asked first, which gets a new token too.
+    Refused,
     /// Watched through a member.
     Watched(Box<Watched>),
 }
@@ -57,11 +60,13 @@ pub(crate) struct EtcdSource {
     resumed: Option<Instant>,
     /// When a resumed watch is to be verified.
     verify_at: Option<Instant>,
+    check: Check,
     rng: fastrand::Rng,
 }
 
 impl EtcdSource {
-    pub(crate) fn new(members: Arc<Members>, index: Index, rng: fastrand::Rng) -> Self {
+    /// `check` is how often to ask whether we may still read.
+    pub(crate) fn new(members: Arc<Members>, index: Index, check: Duration, rng: fastrand::Rng) -> Self {
         let positions = vec![0; index.prefixes().len()];
         Self {
             members,
@@ -71,6 +76,7 @@ impl EtcdSource {
             seen: 0,
             resumed: None,
             verify_at: None,
+            check: Check::new(check),
             rng,
         }
     }
@@ -91,29 +97,30 @@ impl EtcdSource {
         }
         self.positions.fill(revision);
         (self.seen, self.verify_at) = (revision, None);
+        self.check.passed(&mut self.rng);
         Ok(instances)
     }
 
     /// Opens the watch behind the positions.
-    async fn watch(&self, resuming: bool) -> Result<Watched> {
+    async fn watch(&mut self, resuming: bool) -> Result<Watched> {
         let within = if resuming { RESUME.min(self.members.timeout()) } else { self.members.timeout() };
-        let prefixes = self.index.prefixes();
-        let watches = || -> Vec<_> {
-            let of = |(side, position): (usize, &i64)| {
+        let watches = || {
+            let of = |(side, prefix): (usize, &str)| {
+                let from = self.positions.get(side).map_or(0, |position| position + 1);
                 let options = WatchOptions::new().with_watch_id(id_of_watch(side)).with_prefix();
-                options.with_start_revision(position + 1)
+                (prefix.to_owned(), options.with_start_revision(from))
             };
-            self.positions.iter().enumerate().map(of).collect()
+            self.index.readable().map(of).collect::<Vec<_>>()
         };
         let open = |mut link: Link| {
-            let mut watches = prefixes.iter().zip(watches());
+            let mut watches = watches().into_iter();
             async move {
                 let Some((prefix, options)) = watches.next() else {
                     return Err(etcd_client::Error::WatchError("nothing to watch".to_owned()));
                 };
-                let mut stream = link.watch.watch(prefix.as_str(), Some(options)).await?;
+                let mut stream = link.watch.watch(prefix, Some(options)).await?;
                 for (prefix, options) in watches {
-                    stream.watch(prefix.as_str(), Some(options)).await?;
+                    stream.watch(prefix, Some(options)).await?;
                 }
                 Ok(stream)
             }
@@ -124,9 +131,8 @@ impl EtcdSource {
         Ok(Watched { stream, member })
     }
 
-    /// The watch ended: it is resumed, unless that was tried a moment ago.
-    fn broke(&mut self, member: usize, error: Error) -> Result<()> {
-        self.members.bad(member);
+    /// The watch ended: it is resumed as `next` says, unless that was tried a moment ago.
+    fn broke(&mut self, error: Error, next: Cursor) -> Result<()> {
         let now = Instant::now();
         if self.resumed.is_some_and(|last| now.saturating_duration_since(last) < SHORT) {
             self.cursor = Cursor::Unlisted;
@@ -134,7 +140,7 @@ impl EtcdSource {
         }
         self.resumed = Some(now);
         debug!(service = %self.index.service(), error = %error.chain(), "the watch broke; resuming it");
-        self.cursor = Cursor::Listed { resuming: true };
+        self.cursor = next;
         let soon = now + VERIFY.mul_f64(self.rng.f64());
         self.verify_at = Some(self.verify_at.map_or(soon, |at| at.min(soon)));
         Ok(())
@@ -154,9 +160,11 @@ impl EtcdSource {
                 self.members.address(member),
                 said.cancel_reason(),
             );
-            if error.is_temporary() {
-                self.members.bad(member);
+            if is_refusal(&error) {
+                // It may be the token that has expired, and not our rights.
+                return self.broke(error, Cursor::Refused).map(|()| None);
             }
+            self.members.bad(member);
             return Err(error);
         }
         if (1..self.seen).contains(&revision) {
@@ -223,6 +231,13 @@ impl Source for EtcdSource {
                     };
                     continue;
                 }
+                Cursor::Refused => {
+                    let checked = self.check.now(&self.members, &self.index, &mut self.rng).await;
+                    let listed = checked.is_ok();
+                    self.cursor = if listed { Cursor::Listed { resuming: true } } else { Cursor::Unlisted };
+                    checked?;
+                    continue;
+                }
                 Cursor::Watched(watched) => watched,
             };
             let verify_at = self.verify_at;
@@ -231,6 +246,15 @@ impl Source for EtcdSource {
                 said = watched.stream.message() => said,
                 () = sleep_until(verify_at.unwrap_or_else(Instant::now)), if verify_at.is_some() => {
                     self.cursor = Cursor::Unlisted;
+                    continue;
+                }
+                checked = self.check.due(&self.members, &self.index, &mut self.rng) => {
+                    if let Err(error) = checked
+                        && is_refusal(&error)
+                    {
+                        self.cursor = Cursor::Unlisted;
+                        return Err(error);
+                    }
                     continue;
                 }
             };
@@ -245,12 +269,15 @@ impl Source for EtcdSource {
                 Err(error) if error::too_large(&error) => self.cursor = Cursor::Unlisted,
                 Err(error) => {
                     let error = error::map(&self.what("watch"), self.members.address(member), &error);
-                    self.broke(member, error)?;
+                    self.members.bad(member);
+                    self.broke(error, Cursor::Listed { resuming: true })?;
                 }
                 Ok(None) => {
                     let what =
                         format!("etcd at {} ended the {}", self.members.address(member), self.what("watch"));
-                    self.broke(member, Error::new(ErrorKind::Unavailable, what))?;
+                    self.members.bad(member);
+                    let error = Error::new(ErrorKind::Unavailable, what);
+                    self.broke(error, Cursor::Listed { resuming: true })?;
                 }
             }
         }
@@ -272,6 +299,11 @@ fn id_of_watch(side: usize) -> i64 {
 
 fn side_of(watch: i64) -> Option<usize> {
     usize::try_from(watch).ok()?.checked_sub(1)
+}
+
+/// Whether it is about who we are and what we may.
+fn is_refusal(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::PermissionDenied)
 }
 
 /// A removal carries no creation. (The client library's own accessor panics on kinds that it does not know.)

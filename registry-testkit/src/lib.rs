@@ -12,6 +12,7 @@ pub mod etcd;
 pub mod file;
 pub mod fixture;
 pub mod peers;
+pub mod pki;
 pub mod ports;
 pub mod process;
 pub mod proxy;

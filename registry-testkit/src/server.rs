@@ -66,6 +66,12 @@ impl<K: Kind> Server<K> {
         Ok(Self { kind, port, second, home, wipes: 0, process: None })
     }
 
+    /// What kind it is.
+    #[must_use]
+    pub fn kind(&self) -> &K {
+        &self.kind
+    }
+
     /// Where it serves, while it does.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {

@@ -53,6 +53,17 @@ impl Address {
         Ok(Self { host: host.into(), port })
     }
 
+    /// Reads an address that may lack its port.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::ErrorKind::Invalid): a port outside 1..=65535, or a host that is neither an IP address nor
+    /// a DNS name.
+    pub fn with_default_port(text: &str, port: u16) -> Result<Self> {
+        let has_port =
+            text.rsplit_once(':').is_some_and(|(before, _)| !before.contains(':') || before.ends_with(']'));
+        if has_port { text.parse() } else { format!("{text}:{port}").parse() }
+    }
+
     /// The host, without brackets.
     #[must_use]
     pub fn host(&self) -> &str {

@@ -9,6 +9,8 @@
     reason = "tests fail by panicking, and print figures"
 )]
 
+#[cfg(feature = "tls")]
+mod access;
 mod formats;
 mod frameworks;
 mod leases;

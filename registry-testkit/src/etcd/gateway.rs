@@ -32,9 +32,11 @@ pub struct Entry {
 }
 
 /// Calls to one etcd.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Gateway {
     addr: SocketAddr,
+    /// Whom etcd takes us for, once it asks.
+    token: Option<String>,
 }
 
 fn other(what: impl Into<String>) -> io::Error {
@@ -50,7 +52,22 @@ impl Gateway {
     /// Calls to the etcd that serves at `addr`.
     #[must_use]
     pub fn new(addr: SocketAddr) -> Self {
-        Self { addr }
+        Self { addr, token: None }
+    }
+
+    /// Where the calls go.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The same calls as a user.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put): the password is wrong, among others.
+    pub async fn login(&self, user: &str, password: &str) -> io::Result<Self> {
+        let body = self.call("auth/authenticate", &json!({ "name": user, "password": password })).await?;
+        Ok(Self { addr: self.addr, token: body["token"].as_str().map(str::to_owned) })
     }
 
     /// Whether it says that it is healthy.
@@ -202,10 +219,11 @@ impl Gateway {
         Ok(revision)
     }
 
-    async fn call(&self, path: &str, body: &Value) -> io::Result<Value> {
+    pub(super) async fn call(&self, path: &str, body: &Value) -> io::Result<Value> {
         let body = body.to_string();
         // Version 1.0, so that the answer ends with the connection and comes in one piece.
-        let head = format!("POST /v3/{path} HTTP/1.0\r\nContent-Length: {}\r\n\r\n", body.len());
+        let token = self.token.as_ref().map_or(String::new(), |token| format!("Authorization: {token}\r\n"));
+        let head = format!("POST /v3/{path} HTTP/1.0\r\n{token}Content-Length: {}\r\n\r\n", body.len());
         self.exchange((head + &body).as_bytes())
             .await
             .map_err(|error| other(format!("etcd's {path}: {error}")))
@@ -239,10 +257,14 @@ fn range(prefix: &str) -> Value {
         // Zeros mean: from the first key on, without end.
         return json!({ "key": BASE64.encode([0]), "range_end": BASE64.encode([0]) });
     }
+    json!({ "key": BASE64.encode(prefix), "range_end": BASE64.encode(end_of(prefix)) })
+}
+
+/// The first key behind a prefix. Prefixes here are ASCII and end in a slash.
+pub(super) fn end_of(prefix: &str) -> Vec<u8> {
     let mut end = prefix.as_bytes().to_vec();
-    // Prefixes here are ASCII and end in a slash.
     if let Some(last) = end.last_mut() {
         *last += 1;
     }
-    json!({ "key": BASE64.encode(prefix), "range_end": BASE64.encode(end) })
+    end
 }

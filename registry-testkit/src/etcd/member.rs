@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 
 use super::Gateway;
+use crate::pki::{Identity, Pki};
 use crate::ports::Port;
 use crate::server::{Kind, Server};
 use crate::testbed;
@@ -17,6 +18,8 @@ use crate::testbed;
 pub struct Etcd {
     program: PathBuf,
     name: String,
+    /// TLS with certificates of clients, and a port in the clear beside it for [`raw`](Self::raw).
+    tls: Option<(Files, Port)>,
     /// All members, as `name=URL,...`; `None` where it is the only one.
     cluster: Option<String>,
     more: Vec<OsString>,
@@ -39,11 +42,42 @@ impl Etcd {
         Server::new(Self::member("m0".to_owned(), None, more)?)
     }
 
+    /// One that speaks TLS and wants to see certificates of clients, all signed by `pki`, its own the one called
+    /// `server`. It reads that anew for every connection.
+    ///
+    /// # Errors
+    /// As [`server`](Self::server), or the certificate cannot be written.
+    pub fn secured(pki: &Pki, more: &[&str]) -> io::Result<Server<Self>> {
+        let files = Files::of(pki, "server")?;
+        Server::new(Self {
+            tls: Some((files, Port::reserve()?)),
+            ..Self::member("m0".to_owned(), None, more)?
+        })
+    }
+
     /// Several that know each other, running: each answers once a quorum does.
     ///
     /// # Errors
     /// As [`server`](Self::server), or they do not start.
     pub async fn cluster<const N: usize>() -> io::Result<[Server<Self>; N]> {
+        Self::cluster_of(None).await
+    }
+
+    /// The same, each as [`secured`](Self::secured).
+    ///
+    /// # Errors
+    /// As [`cluster`](Self::cluster).
+    pub async fn secured_cluster<const N: usize>(pki: &Pki) -> io::Result<[Server<Self>; N]> {
+        Self::cluster_of(Some(Files::of(pki, "server")?)).await
+    }
+
+    /// Raw access to a server of this kind.
+    #[must_use]
+    pub fn raw(server: &Server<Self>) -> Gateway {
+        Gateway::new(server.kind().tls.as_ref().map_or(server.addr(), |(_, plain)| plain.addr()))
+    }
+
+    async fn cluster_of<const N: usize>(tls: Option<Files>) -> io::Result<[Server<Self>; N]> {
         let mut ports = Vec::new();
         for _ in 0..N {
             ports.push((Port::reserve()?, Port::reserve()?));
@@ -55,7 +89,9 @@ impl Etcd {
             .collect();
         let mut servers = Vec::new();
         for (n, (port, second)) in ports.into_iter().enumerate() {
-            let member = Self::member(format!("m{n}"), Some(members.join(",")), &[])?;
+            let mut member = Self::member(format!("m{n}"), Some(members.join(",")), &[])?;
+            member.tls =
+                tls.clone().map(|files| Ok::<_, io::Error>((files, Port::reserve()?))).transpose()?;
             let mut server = Server::on(member, port, second)?;
             server.launch()?;
             servers.push(server);
@@ -68,7 +104,20 @@ impl Etcd {
 
     fn member(name: String, cluster: Option<String>, more: &[&str]) -> io::Result<Self> {
         let program = testbed::find("etcd", "CALLSIGN_ETCD_BIN")?;
-        Ok(Self { program, name, cluster, more: more.iter().map(OsString::from).collect() })
+        Ok(Self { program, name, tls: None, cluster, more: more.iter().map(OsString::from).collect() })
+    }
+}
+
+/// What a member that speaks TLS reads.
+#[derive(Debug, Clone)]
+struct Files {
+    ca: PathBuf,
+    identity: Identity,
+}
+
+impl Files {
+    fn of(pki: &Pki, name: &str) -> io::Result<Self> {
+        Ok(Self { ca: pki.ca(), identity: pki.issue(name, &["127.0.0.1", "localhost"])? })
     }
 }
 
@@ -79,11 +128,18 @@ impl Kind for Etcd {
     }
 
     fn command(&self, port: u16, second: u16, data: &Path) -> (PathBuf, Vec<OsString>) {
-        let (client, peer) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{second}"));
+        let peer = format!("http://127.0.0.1:{second}");
+        let (client, listen) = match &self.tls {
+            None => (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{port}")),
+            Some((_, plain)) => {
+                let client = format!("https://127.0.0.1:{port}");
+                (client.clone(), format!("{client},http://{}", plain.addr()))
+            }
+        };
         let alone = format!("{}={peer}", self.name);
         let pairs = [
             ("--name", self.name.as_str()),
-            ("--listen-client-urls", &client),
+            ("--listen-client-urls", &listen),
             ("--advertise-client-urls", &client),
             ("--listen-peer-urls", &peer),
             ("--initial-advertise-peer-urls", &peer),
@@ -96,11 +152,21 @@ impl Kind for Etcd {
             pairs.iter().flat_map(|(key, value)| [key.into(), value.into()]).collect();
         // The machine does not crash here, only the process: what it wrote is there when it comes back.
         arguments.extend(["--unsafe-no-fsync".into(), "--data-dir".into(), data.into()]);
+        if let Some((files, _)) = &self.tls {
+            for (key, file) in [
+                ("--trusted-ca-file", &files.ca),
+                ("--cert-file", &files.identity.cert),
+                ("--key-file", &files.identity.key),
+            ] {
+                arguments.extend([key.into(), file.into()]);
+            }
+            arguments.push("--client-cert-auth".into());
+        }
         arguments.extend(self.more.iter().cloned());
         (self.program.clone(), arguments)
     }
 
     async fn answers(&self, addr: SocketAddr) -> bool {
-        Gateway::new(addr).healthy().await
+        Gateway::new(self.tls.as_ref().map_or(addr, |(_, plain)| plain.addr())).healthy().await
     }
 }

@@ -3,6 +3,7 @@
 
 mod gateway;
 mod member;
+mod users;
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use tokio::sync::Mutex;
 
 pub use gateway::{Entry, Gateway};
 pub use member::Etcd;
+pub use users::Permission;
 
 use crate::fixture::{Caps, Fixture, Open, SecondClaim, Tuning, with_query};
 use crate::proxy::Proxy;

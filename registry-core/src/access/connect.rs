@@ -1,0 +1,228 @@
+//! [`Connector`]: opens connections to a registry's servers, over TLS where that is asked for.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::Tls;
+#[cfg(feature = "tls")]
+use super::rustls::{Handshakes, TlsStream, explain};
+use crate::error::Result;
+use crate::model::Address;
+
+/// Opens connections, for backends whose client library takes them from outside.
+///
+/// Certificates in files are read anew for every connection, so that they can be changed while the program runs; if
+/// they cannot be used, those that were used last are.
+pub struct Connector {
+    #[cfg(feature = "tls")]
+    tls: Option<Handshakes>,
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tls = !matches!(
+            self,
+            Self {
+                #[cfg(feature = "tls")]
+                tls: Some(_),
+                ..
+            }
+        );
+        f.debug_struct("Connector").field("plaintext", &tls).finish()
+    }
+}
+
+impl Connector {
+    /// For servers that speak `protocols` of the application layer (ALPN) over TLS, or in the clear if there is no
+    /// `tls`. Reads the files of certificates.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::ErrorKind::Invalid): certificates or a key that cannot be read or used.
+    /// [`Unsupported`](crate::ErrorKind::Unsupported): TLS, in a build without the feature `tls`.
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(unused_variables, reason = "without TLS there is nothing to agree upon")
+    )]
+    pub fn new(tls: Option<&Tls>, protocols: &[&str]) -> Result<Self> {
+        #[cfg(feature = "tls")]
+        return Ok(Self { tls: tls.map(|tls| Handshakes::new(tls.clone(), protocols)).transpose()? });
+        #[cfg(not(feature = "tls"))]
+        match tls {
+            None => Ok(Self {}),
+            Some(_) => Err(super::unavailable("the registry")),
+        }
+    }
+
+    /// Opens a connection. Bounded by nothing but the caller's patience; dropped, it closes. `trouble` is told if the
+    /// server refuses it later, before its first word: client libraries may lose that.
+    ///
+    /// # Errors
+    /// The system's, and what speaks against the server's certificate or ours.
+    pub async fn connect(&self, address: &Address, trouble: &Trouble) -> io::Result<Stream> {
+        *trouble.lock() = None;
+        let tcp = TcpStream::connect((address.host(), address.port())).await?;
+        // Requests are small, and wait for their answers.
+        tcp.set_nodelay(true)?;
+        let io = match self {
+            #[cfg(feature = "tls")]
+            Self { tls: Some(tls) } => Inner::Tls(tls.shake_hands(address, tcp).await?),
+            _ => Inner::Plain(tcp),
+        };
+        Ok(Stream { io, silent: Some(trouble.clone()) })
+    }
+}
+
+/// Why a server refused the last connection before it had said anything: a certificate that it does not accept shows
+/// only then. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Trouble(Arc<Mutex<Option<String>>>);
+
+impl Trouble {
+    /// What the server said, if the last connection was refused.
+    #[must_use]
+    pub fn last(&self) -> Option<String> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection to a registry's server.
+#[derive(Debug)]
+pub struct Stream {
+    io: Inner,
+    /// Until the server has said something.
+    silent: Option<Trouble>,
+}
+
+#[derive(Debug)]
+enum Inner {
+    Plain(TcpStream),
+    #[cfg(feature = "tls")]
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// A TLS server has no words for who speaks in the clear: it sends an alert or just closes.
+const SPEAKS_TLS: &str = "the server speaks TLS: ask for it with +tls in the URL's scheme";
+const CLOSED: &str = "the server closed the connection without a word: it went away, or it speaks TLS, which is asked \
+                      for with +tls in the URL's scheme";
+/// How a TLS alert begins: its content type and the protocol's major version.
+const ALERT: [u8; 2] = [0x15, 0x03];
+
+impl Stream {
+    /// What came first, and what it means.
+    fn first(&mut self, said: io::Result<&[u8]>) -> io::Result<()> {
+        let plain = matches!(self.io, Inner::Plain(_));
+        let error = match said {
+            Ok([]) if plain => io::Error::new(io::ErrorKind::ConnectionReset, CLOSED),
+            Ok(said) if plain && said.starts_with(&ALERT) => {
+                io::Error::new(io::ErrorKind::InvalidData, SPEAKS_TLS)
+            }
+            Ok(_) => {
+                if let Some(trouble) = self.silent.take() {
+                    *trouble.lock() = None;
+                }
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        Err(self.failed(error))
+    }
+
+    /// A server that closes at once may have said why: that is still to be read, so a write into the void succeeds.
+    fn wrote<T>(&self, written: io::Result<T>, all: T) -> io::Result<T> {
+        written.or_else(|error| {
+            if closed(&error) && self.silent.is_some() { Ok(all) } else { Err(self.failed(error)) }
+        })
+    }
+
+    /// The same error, in better words, and noted.
+    fn failed(&self, error: io::Error) -> io::Error {
+        let error = match &self.io {
+            Inner::Plain(_) if closed(&error) && self.silent.is_some() => {
+                io::Error::new(error.kind(), CLOSED)
+            }
+            Inner::Plain(_) => error,
+            #[cfg(feature = "tls")]
+            Inner::Tls(_) => explain(error),
+        };
+        if let Some(trouble) = &self.silent {
+            *trouble.lock() = Some(error.to_string());
+        }
+        error
+    }
+}
+
+/// Whether all that is known is that the other end has gone.
+pub(super) fn closed(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
+}
+
+macro_rules! io {
+    ($stream:ident, $call:ident($($argument:expr),*)) => {
+        match &mut $stream.io {
+            Inner::Plain(tcp) => Pin::new(tcp).$call($($argument),*),
+            #[cfg(feature = "tls")]
+            Inner::Tls(tls) => Pin::new(tls).$call($($argument),*),
+        }
+    };
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        let read = ready!(io!(this, poll_read(cx, buf)));
+        if this.silent.is_none() {
+            return Poll::Ready(read.map_err(|error| this.failed(error)));
+        }
+        Poll::Ready(this.first(read.map(|()| buf.filled().get(before..).unwrap_or_default())))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        io!(this, poll_write(cx, bytes)).map(|written| this.wrote(written, bytes.len()))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let length = bytes.iter().map(|bytes| bytes.len()).sum();
+        io!(this, poll_write_vectored(cx, bytes)).map(|written| this.wrote(written, length))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.io {
+            Inner::Plain(tcp) => tcp.is_write_vectored(),
+            #[cfg(feature = "tls")]
+            Inner::Tls(tls) => tls.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        io!(this, poll_flush(cx)).map(|flushed| this.wrote(flushed, ()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        io!(this, poll_shutdown(cx))
+    }
+}

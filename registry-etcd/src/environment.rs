@@ -1,0 +1,182 @@
+//! [`Environment`]: what `etcdctl` is told by variables, for whatever a URL does not say.
+
+use std::fmt;
+use std::sync::Arc;
+
+use callsign_core::{Access, Address, Credentials, Error, Pem, Result, Secret, Tls};
+
+const ENDPOINTS: &str = "ETCDCTL_ENDPOINTS";
+const CA: &str = "ETCDCTL_CACERT";
+const CERT: &str = "ETCDCTL_CERT";
+const KEY: &str = "ETCDCTL_KEY";
+const SKIP_VERIFY: &str = "ETCDCTL_INSECURE_SKIP_TLS_VERIFY";
+const USER: &str = "ETCDCTL_USER";
+const PASSWORD: &str = "ETCDCTL_PASSWORD";
+
+/// The variables; one that is empty counts as not set.
+pub(crate) struct Environment<'a> {
+    get: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl fmt::Debug for Environment<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Environment")
+    }
+}
+
+impl Environment<'_> {
+    pub(crate) fn of_process() -> Self {
+        Self { get: &|name| std::env::var(name).ok() }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(get: &dyn Fn(&str) -> Option<String>) -> Environment<'_> {
+        Environment { get }
+    }
+
+    fn get(&self, name: &str) -> Option<String> {
+        (self.get)(name).filter(|value| !value.is_empty())
+    }
+
+    /// The endpoints; TLS is switched on in `access` if they are `https`.
+    pub(crate) fn endpoints(&self, default_port: u16, access: &mut Access) -> Result<Vec<Address>> {
+        let Some(value) = self.get(ENDPOINTS) else {
+            return Err(Error::invalid(format!(
+                "registry URL names no host of etcd, and {ENDPOINTS} is not set: write etcd://127.0.0.1:{default_port}/..."
+            )));
+        };
+        let (mut addresses, mut secure) = (Vec::new(), Vec::new());
+        for endpoint in value.split(',').map(str::trim) {
+            let (scheme, host) = endpoint.split_once("://").unwrap_or(("", endpoint));
+            let host = host.trim_end_matches('/');
+            match scheme {
+                "" => {}
+                "http" => secure.push(false),
+                "https" => secure.push(true),
+                _ => {
+                    return Err(Error::invalid(format!(
+                        "{ENDPOINTS} has {endpoint:?}: an endpoint is host:port, http://host:port or https://host:port"
+                    )));
+                }
+            }
+            addresses.push(
+                Address::with_default_port(host, default_port).map_err(|error| error.context(ENDPOINTS))?,
+            );
+        }
+        if secure.contains(&true) {
+            access.tls.get_or_insert_default();
+        }
+        if access.tls.is_some() && secure.contains(&false) {
+            return Err(Error::invalid(format!(
+                "{ENDPOINTS} has http:// where TLS is spoken to the cluster: write all of them with https://"
+            )));
+        }
+        Ok(addresses)
+    }
+
+    /// Fills in what `access` does not say.
+    pub(crate) fn complete(&self, access: &mut Access) -> Result<()> {
+        if let Some(tls) = access.tls.take() {
+            access.tls = Some(tls.or(self.tls()?));
+        }
+        if access.credentials.is_none()
+            && let Some(user) = self.get(USER)
+        {
+            let (user, password) = match (user.split_once(':'), self.get(PASSWORD)) {
+                (Some((user, password)), None) => (user.to_owned(), password.to_owned()),
+                (None, Some(password)) => (user, password),
+                (None, None) => {
+                    return Err(Error::invalid(format!(
+                        "{USER} has no password: write NAME:PASSWORD, or set {PASSWORD}"
+                    )));
+                }
+                (Some(_), Some(_)) => {
+                    return Err(Error::invalid(format!(
+                        "{USER} has a password and {PASSWORD} is set: one of them is the rule"
+                    )));
+                }
+            };
+            let credentials =
+                Credentials::new(user, Secret::new(password)).map_err(|error| error.context(USER))?;
+            access.credentials = Some(Arc::new(credentials));
+        }
+        Ok(())
+    }
+
+    fn tls(&self) -> Result<Tls> {
+        let mut tls = Tls::default();
+        if let Some(ca) = self.get(CA) {
+            tls = tls.ca(Pem::file(ca));
+        }
+        match (self.get(CERT), self.get(KEY)) {
+            (Some(cert), Some(key)) => tls = tls.identity(Pem::file(cert), Pem::file(key)),
+            (None, None) => {}
+            _ => {
+                return Err(Error::invalid(format!("one of {CERT} and {KEY} is set: each needs the other")));
+            }
+        }
+        match self.get(SKIP_VERIFY).as_deref() {
+            None | Some("false") => {}
+            Some("true") => tls = tls.insecure_skip_verify(),
+            Some(other) => {
+                return Err(Error::invalid(format!("{SKIP_VERIFY} is {other:?}: it is true or false")));
+            }
+        }
+        Ok(tls)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)], mut access: Access) -> Result<(Vec<Address>, Access)> {
+        let get =
+            |name: &str| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        let environment = Environment::of(&get);
+        let addresses = environment.endpoints(2379, &mut access)?;
+        environment.complete(&mut access)?;
+        Ok((addresses, access))
+    }
+
+    #[tokio::test]
+    async fn it_says_what_the_url_does_not() {
+        let endpoints = (ENDPOINTS, "10.0.0.1:1, [::1], h");
+        let (addresses, access) =
+            read(&[endpoints, (CA, "/ca"), (USER, "al:c:d")], Access::default()).unwrap();
+        let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["10.0.0.1:1", "[::1]:2379", "h:2379"]);
+        assert_eq!(access.tls, None, "nothing says that TLS is spoken");
+        let credentials = access.credentials.unwrap().credentials().await.unwrap();
+        assert_eq!((credentials.user(), credentials.password().expose()), ("al", "c:d"));
+
+        let secure = [(ENDPOINTS, "https://h:1/,g"), (CA, "/ca"), (CERT, "/c"), (KEY, "/k")];
+        let expected = Tls::default().ca(Pem::file("/ca")).identity(Pem::file("/c"), Pem::file("/k"));
+        assert_eq!(read(&secure, Access::default()).unwrap().1.tls, Some(expected));
+        let mut access = Access::default();
+        access.tls = Some(Tls::default().ca(Pem::file("/own")));
+        let expected = Tls::default().ca(Pem::file("/own")).identity(Pem::file("/c"), Pem::file("/k"));
+        assert_eq!(read(&secure, access).unwrap().1.tls, Some(expected), "the URL has the first word");
+    }
+
+    #[test]
+    fn what_is_refused_is_named_and_no_secret_shown() {
+        let host = (ENDPOINTS, "h");
+        for (pairs, says) in [
+            (&[] as &[_], ENDPOINTS),
+            (&[(ENDPOINTS, "")], ENDPOINTS),
+            (&[(ENDPOINTS, "h,unix://x")], "unix://x"),
+            (&[(ENDPOINTS, "h:0")], ENDPOINTS),
+            (&[(ENDPOINTS, "https://a,http://b")], "http://"),
+            (&[host, (USER, "al")], PASSWORD),
+            (&[host, (USER, "al:canary"), (PASSWORD, "canary")], "one of them"),
+            (&[host, (USER, ":canary")], USER),
+            (&[(ENDPOINTS, "https://h"), (CERT, "/c")], KEY),
+            (&[(ENDPOINTS, "https://h"), (SKIP_VERIFY, "1")], SKIP_VERIFY),
+        ] {
+            let error = read(pairs, Access::default()).unwrap_err();
+            assert!(error.to_string().contains(says), "{pairs:?}: {error}");
+            assert!(!format!("{error:?}").contains("canary"), "{error:?}");
+        }
+    }
+}
