@@ -40,10 +40,10 @@ impl Keys {
     }
 
     /// Those below which services can be told apart: where a framework has no prefix, all of etcd is below it.
-    pub(crate) fn roots_of_services(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn roots_of_services(&self) -> impl Iterator<Item = (usize, &str)> {
+        let roots = self.roots.iter().map(String::as_str).enumerate();
         // The first two are ours, and meant to be looked at even if that is all of etcd.
-        let others = self.roots.iter().skip(2).filter(|root| !root.is_empty());
-        self.roots.iter().take(2).chain(others).map(String::as_str)
+        roots.filter(|(side, root)| *side < 2 || !root.is_empty())
     }
 
     /// Which of the prefixes is the other spelling of the one that a format writes below.
@@ -67,11 +67,17 @@ impl Keys {
         format!("{}{service}/{}", self.root(format), escape(id.as_str()))
     }
 
-    /// Every key that an id can be found under: below all prefixes, escaped by us or written as it is by others.
-    pub(crate) fn all_of_instance(&self, service: &ServiceName, id: &InstanceId) -> Vec<String> {
+    /// Every key that an id can be found under: below all prefixes but one, escaped by us or written as it is by others.
+    pub(crate) fn all_of_instance(
+        &self,
+        service: &ServiceName,
+        id: &InstanceId,
+        but: Option<usize>,
+    ) -> Vec<String> {
         let escaped = escape(id.as_str());
         let mut keys = Vec::new();
-        for prefix in self.of_service(service) {
+        let prefixes = self.of_service(service).into_iter().enumerate();
+        for (_, prefix) in prefixes.filter(|(side, _)| Some(*side) != but) {
             keys.push(format!("{prefix}{escaped}"));
             // Only if it stands for this id: "a%2Fb" as it is would be the key of "a/b".
             if escaped != id.as_str() && id_of(id.as_str().as_bytes()).is_ok_and(|same| same == *id) {
@@ -80,12 +86,11 @@ impl Keys {
         }
         keys
     }
+}
 
-    /// Every key that holds an instance with others, if its id says that it has siblings.
-    pub(crate) fn all_of_siblings(&self, service: &ServiceName, id: &InstanceId) -> Vec<String> {
-        let shared = id.as_str().rsplit_once('@').and_then(|(shared, _)| InstanceId::new(shared).ok());
-        shared.map_or_else(Vec::new, |shared| self.all_of_instance(service, &shared))
-    }
+/// What an instance's siblings have in common under whose key it is, if its id says that it has some.
+pub(crate) fn shared_id(id: &InstanceId) -> Option<InstanceId> {
+    id.as_str().rsplit_once('@').and_then(|(shared, _)| InstanceId::new(shared).ok())
 }
 
 /// How an instance is named that stands under one key with others: by the key's id and what it speaks.
@@ -153,14 +158,16 @@ mod tests {
         assert!(id_of(b"\xff").unwrap_err().contains("UTF-8"));
         assert!(id_of(b"a%0A").unwrap_err().contains("control"));
         assert!(id_of(&[b'a'; 257]).unwrap_err().contains("257"));
-        let all = keys.all_of_instance(&book(), &id("a/b"));
+        let all = keys.all_of_instance(&book(), &id("a/b"), None);
         assert_eq!(
             all,
             ["services/book/a%2Fb", "services/book/a/b", "/services/book/a%2Fb", "/services/book/a/b"]
         );
         // The key of another id is none of this one's.
-        let all = keys.all_of_instance(&book(), &id("a%2Fb"));
+        let all = keys.all_of_instance(&book(), &id("a%2Fb"), None);
         assert_eq!(all, ["services/book/a%252Fb", "/services/book/a%252Fb"]);
+        let all = keys.all_of_instance(&book(), &id("a"), Some(Keys::other_side(Format::Grpc)));
+        assert_eq!(all, ["services/book/a"]);
     }
 
     #[test]

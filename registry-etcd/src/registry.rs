@@ -10,10 +10,11 @@ use callsign_core::{
 };
 use etcd_client::{GetOptions, KeyValue, LeaseGrantOptions, PutOptions, Txn, TxnOp};
 use tokio::runtime::Handle;
+use tracing::debug;
 
 use crate::identity::Identity;
 use crate::index::{Index, Scope, Seen};
-use crate::keys::{Keys, segment_of, service_of};
+use crate::keys::{Keys, segment_of, service_of, shared_id};
 use crate::lease::EtcdLease;
 use crate::list::{after, end_of, start_of};
 use crate::members::{Link, Members, Repeat};
@@ -87,6 +88,11 @@ impl EtcdProtocol {
         }
     }
 
+    /// Whether we are refused nothing but the other spelling of the prefix, which a user of etcd is rarely permitted.
+    fn may_be_denied(&self, side: usize, error: &Error) -> bool {
+        error.kind() == ErrorKind::PermissionDenied && side == Keys::other_side(self.format)
+    }
+
     /// Deletes keys, and says whether there was one.
     async fn delete(&self, what: &str, keys: &[String]) -> Result<bool> {
         let delete = |mut link: Link| {
@@ -134,14 +140,22 @@ impl EtcdProtocol {
     }
 
     async fn read(&self) -> Result<String> {
-        for root in self.keys.roots() {
-            let read = |mut link: Link| {
+        let (mut read, mut denied) = (Vec::new(), Vec::new());
+        for (side, root) in self.keys.roots().iter().enumerate() {
+            let page = |mut link: Link| {
                 let options = GetOptions::new().with_prefix().with_keys_only().with_limit(1);
                 async move { link.kv.get(root.as_str(), Some(options)).await }
             };
-            self.members.ask("list of services", Repeat::Safe, read).await?;
+            match self.members.ask("list of services", Repeat::Safe, page).await {
+                Err(error) if self.may_be_denied(side, &error) => denied.push(root),
+                answer => answer.map(|_| read.push(root))?,
+            }
         }
-        Ok(format!("below {:?}", self.keys.roots()))
+        let mut what = format!("below {read:?}");
+        if !denied.is_empty() {
+            what += &format!("; not permitted below {denied:?}, where others may register");
+        }
+        Ok(what)
     }
 
     async fn write(&self) -> Result<String> {
@@ -189,19 +203,32 @@ impl Protocol for EtcdProtocol {
 
     async fn services(&self) -> Result<Vec<ServiceName>> {
         let mut names = BTreeSet::new();
-        for root in self.keys.roots_of_services() {
-            self.names_below(root, &mut names).await?;
+        for (side, root) in self.keys.roots_of_services() {
+            match self.names_below(root, &mut names).await {
+                Err(error) if self.may_be_denied(side, &error) => {
+                    debug!(root, error = %error.chain(), "services below this prefix are not listed");
+                }
+                done => done?,
+            }
         }
         Ok(names.into_iter().collect())
     }
 
     async fn remove(&self, service: &ServiceName, id: &InstanceId) -> Result<()> {
         let what = format!("removal of {service}/{id}");
-        if self.delete(&what, &self.keys.all_of_instance(service, id)).await? {
+        let other = Keys::other_side(self.format);
+        let removed = match self.delete(&what, &self.keys.all_of_instance(service, id, None)).await {
+            Err(error) if self.may_be_denied(other, &error) => {
+                self.delete(&what, &self.keys.all_of_instance(service, id, Some(other))).await
+            }
+            done => done,
+        };
+        if removed? {
             return Ok(());
         }
         // One of several that stand under one key goes with its siblings.
-        for key in self.keys.all_of_siblings(service, id) {
+        let siblings = shared_id(id).map(|shared| self.keys.all_of_instance(service, &shared, None));
+        for key in siblings.into_iter().flatten() {
             if self.stands_for(&what, &key, service, id).await? && self.delete(&what, &[key]).await? {
                 return Ok(());
             }

@@ -16,6 +16,7 @@ mod frameworks;
 mod leases;
 mod members;
 mod scale;
+mod users;
 mod watches;
 
 use std::fmt::Debug;

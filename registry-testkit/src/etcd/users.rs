@@ -25,6 +25,14 @@ impl Gateway {
     pub async fn enable_auth(&self, password: &str) -> io::Result<Self> {
         self.add_user("root", password).await?;
         self.grant_role("root", "root").await?;
+        self.enable_auth_again(password).await
+    }
+
+    /// The same once more, after it was switched off.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub async fn enable_auth_again(&self, password: &str) -> io::Result<Self> {
         self.call("auth/enable", &json!({})).await?;
         self.login("root", password).await
     }

@@ -1,0 +1,258 @@
+//! Users: passwords that change, tokens that expire, rights that are given and taken away.
+
+use std::path::Path;
+
+use callsign_core::{ErrorKind, Freshness, InstanceWatch, Outcome, Registration, Registry, Snapshot, Status};
+use callsign_testkit::etcd::{Etcd, Gateway, Permission};
+use callsign_testkit::record::Recorder;
+use callsign_testkit::server::Server;
+use callsign_testkit::wait::{eventually, until, until_status};
+use tokio::time::{Instant, sleep};
+
+use crate::{book, fresh, ids, instance, measured, open, open_at, secs, start};
+
+/// How often clients ask here whether they may still read, so that no test waits for half a minute.
+const VERIFY: &str = "verify=2s";
+/// What then has to show.
+const SHOWN: u64 = 6;
+
+/// An etcd where `book` may read and write below both spellings of the prefix, with a password.
+struct Secured {
+    _etcd: Server<Etcd>,
+    root: Gateway,
+}
+
+const BOTH: [(&str, Permission); 2] =
+    [("services/", Permission::ReadWrite), ("/services/", Permission::ReadWrite)];
+
+impl Secured {
+    async fn start(may: &[(&str, Permission)], more: &[&str]) -> Self {
+        let (etcd, raw) = start(more).await;
+        raw.add_user("book", "right").await.unwrap();
+        raw.add_role("role", may).await.unwrap();
+        raw.grant_role("book", "role").await.unwrap();
+        let root = raw.enable_auth("root").await.unwrap();
+        Self { _etcd: etcd, root }
+    }
+
+    fn open(&self, user: &str, rest: &str) -> Registry {
+        open(&format!("etcd://{user}@{}/services?{VERIFY}{rest}", self.root.addr()))
+    }
+
+    /// With the password in a file.
+    fn open_by_file(&self, file: &Path) -> Registry {
+        self.open("book", &format!("&password_file={}", file.display()))
+    }
+}
+
+async fn both(registry: &Registry) -> (Registration, InstanceWatch) {
+    let registration = registry.register(instance(1)).await.unwrap();
+    let mut watch = registry.watch(&book());
+    until(&mut watch, secs(5), "listed", fresh(1)).await;
+    (registration, watch)
+}
+
+fn stale_by(kind: ErrorKind) -> impl Fn(&Snapshot) -> bool {
+    move |snapshot| matches!(snapshot.freshness(), Freshness::Stale { error, .. } if error.kind() == kind)
+}
+
+/// A watch that was never anything but fresh, and a registration that was never anything but registered.
+fn undisturbed(recorder: &Recorder, registration: &mut Registration) {
+    let history = recorder.history();
+    assert!(history.iter().all(|(_, snapshot)| snapshot.freshness().is_fresh()), "{history:?}");
+    assert!(registration.status().is_registered(), "{:?}", registration.status());
+}
+
+async fn shows_changes(raw: &Gateway, watch: &mut InstanceWatch, address: &str) {
+    raw.put(&format!("services/book/{address}"), address.as_bytes(), 0).await.unwrap();
+    let has = |snapshot: &Snapshot| ids(snapshot).iter().any(|id| id == address);
+    until(watch, secs(5), "the change", has).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_that_expire_are_replaced_unnoticed() {
+    let secured = Secured::start(&BOTH, &["--auth-token-ttl", "1"]).await;
+    let (mut registration, mut watch) = both(&secured.open("book:right", "&ttl=5s")).await;
+    let recorder = Recorder::start(watch.clone());
+    // Longer than the lease lives and many times longer than a token.
+    sleep(secs(12)).await;
+    undisturbed(&recorder, &mut registration);
+    let root = secured.root.login("root", "root").await.unwrap();
+    shows_changes(&root, &mut watch, "127.0.0.1:2").await;
+    undisturbed(&recorder, &mut registration);
+    registration.deregister().await.unwrap();
+    assert_eq!(root.login("root", "root").await.unwrap().count("services/book/").await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_is_in_the_file_first_changes_unnoticed() {
+    let secured = Secured::start(&BOTH, &[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    std::fs::write(&file, "right\n").unwrap();
+    let (mut registration, mut watch) = both(&secured.open_by_file(&file)).await;
+    let recorder = Recorder::start(watch.clone());
+    std::fs::write(&file, "new\n").unwrap();
+    secured.root.change_password("book", "new").await.unwrap();
+    sleep(secs(SHOWN)).await;
+    shows_changes(&secured.root, &mut watch, "127.0.0.1:2").await;
+    undisturbed(&recorder, &mut registration);
+    let update = instance(1).with_weight(7);
+    registration.update(update).await.unwrap();
+    until(&mut watch, secs(5), "the update", |snapshot| snapshot.iter().any(|i| i.weight() == 7)).await;
+    undisturbed(&recorder, &mut registration);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_is_wrong_shows_and_is_mended_without_a_restart() {
+    let secured = Secured::start(&BOTH, &[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    std::fs::write(&file, "right\n").unwrap();
+    let (mut registration, mut watch) = both(&secured.open_by_file(&file)).await;
+    let recorder = Recorder::start(watch.clone());
+
+    let begun = Instant::now();
+    secured.root.change_password("book", "new").await.unwrap();
+    let refused = stale_by(ErrorKind::Unauthenticated);
+    let shown = until(&mut watch, secs(SHOWN), "refused", &refused).await;
+    measured("a password that changed shows", begun.elapsed());
+    let said = shown.freshness().error().unwrap().chain();
+    assert!(said.contains("book") && said.contains("password"), "{said}");
+    let unconfirmed = |status: &Status| matches!(status, Status::Unconfirmed { error, .. } if error.kind() == ErrorKind::Unauthenticated);
+    until_status(&mut registration, secs(SHOWN), "unconfirmed", unconfirmed).await;
+
+    // Whoever comes new is told at once, and not kept waiting.
+    let other = secured.open_by_file(&file);
+    let begun = Instant::now();
+    let error = other.register(instance(3)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{}", error.chain());
+    assert!(begun.elapsed() < secs(2), "{:?}", begun.elapsed());
+    let mut fresh_watch = other.watch(&book());
+    let pending = |snapshot: &Snapshot| {
+        snapshot.freshness().error().is_some_and(|e| e.kind() == ErrorKind::Unauthenticated)
+    };
+    let shown = until(&mut fresh_watch, secs(2), "refused", pending).await;
+    assert!(shown.freshness().is_pending(), "{shown:?}");
+    let report = other.check().await;
+    assert!(
+        matches!(&report.read, Outcome::Refused(e) if e.kind() == ErrorKind::Unauthenticated),
+        "{report}"
+    );
+
+    std::fs::write(&file, "new\n").unwrap();
+    let begun = Instant::now();
+    until(&mut watch, secs(10), "fresh again", fresh(1)).await;
+    until(&mut fresh_watch, secs(10), "fresh at last", fresh(1)).await;
+    until_status(&mut registration, secs(10), "registered again", Status::is_registered).await;
+    measured("a password that is right again is used", begun.elapsed());
+    shows_changes(&secured.root, &mut watch, "127.0.0.1:2").await;
+    recorder.check_never_empty();
+    recorder.check_never_missing(&[registration.id()]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rights_that_are_taken_away_show_and_come_back() {
+    let secured = Secured::start(&BOTH, &[]).await;
+    let (mut registration, mut watch) = both(&secured.open("book:right", "")).await;
+    let recorder = Recorder::start(watch.clone());
+    let begun = Instant::now();
+    secured.root.revoke_role("book", "role").await.unwrap();
+    until(&mut watch, secs(SHOWN), "refused", stale_by(ErrorKind::PermissionDenied)).await;
+    measured("a right that was taken away shows", begun.elapsed());
+    let unconfirmed = |status: &Status| matches!(status, Status::Unconfirmed { error, .. } if error.kind() == ErrorKind::PermissionDenied);
+    until_status(&mut registration, secs(SHOWN), "unconfirmed", unconfirmed).await;
+    secured.root.grant_role("book", "role").await.unwrap();
+    let begun = Instant::now();
+    until(&mut watch, secs(10), "fresh again", fresh(1)).await;
+    until_status(&mut registration, secs(10), "registered again", Status::is_registered).await;
+    measured("a right that came back is used", begun.elapsed());
+    shows_changes(&secured.root, &mut watch, "127.0.0.1:2").await;
+    recorder.check_never_empty();
+    recorder.check_never_missing(&[registration.id()]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_only_read_is_told_what_is_refused() {
+    let secured = Secured::start(&[("services/", Permission::Read)], &[]).await;
+    let registry = secured.open("book:right", "");
+    shows_changes(&secured.root, &mut registry.watch(&book()), "127.0.0.1:2").await;
+    let report = registry.check().await;
+    assert!(!report.reach.is_refused() && !report.read.is_refused(), "{report}");
+    assert!(
+        matches!(&report.write, Outcome::Refused(e) if e.kind() == ErrorKind::PermissionDenied),
+        "{report}"
+    );
+    for error in [
+        registry.register(instance(1)).await.unwrap_err(),
+        registry.remove(&book(), &"127.0.0.1:2".parse().unwrap()).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{}", error.chain());
+    }
+    assert_eq!(secured.root.count("services/").await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rights_below_one_spelling_of_the_prefix_suffice() {
+    let secured = Secured::start(&[("services/", Permission::ReadWrite)], &[]).await;
+    let registry = secured.open("book:right", "");
+    let report = registry.check().await;
+    assert!(report.is_ok() && report.read.to_string().contains("/services/"), "{report}");
+    let (registration, mut watch) = both(&registry).await;
+    shows_changes(&secured.root, &mut watch, "127.0.0.1:2").await;
+    assert_eq!(registry.services().await.unwrap(), [book()]);
+    registry.remove(&book(), &"127.0.0.1:2".parse().unwrap()).await.unwrap();
+    until(&mut watch, secs(40), "removed", |s| s.freshness().is_fresh() && ids(s) == ["127.0.0.1:1"]).await;
+    registration.deregister().await.unwrap();
+    // The other spelling alone is not enough for who writes to this one.
+    let report = secured.open("book:right", "&format=gokit").check().await;
+    assert!(report.read.is_refused() && report.write.is_refused(), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rights_for_one_service_suffice_for_it() {
+    let secured = Secured::start(&[("services/book/", Permission::ReadWrite)], &[]).await;
+    let registry = secured.open("book:right", "");
+    let (_registration, mut watch) = both(&registry).await;
+    shows_changes(&secured.root, &mut watch, "127.0.0.1:2").await;
+    let report = registry.check().await;
+    assert!(
+        matches!(&report.read, Outcome::Refused(e) if e.kind() == ErrorKind::PermissionDenied),
+        "{report}"
+    );
+    let error = registry.services().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{}", error.chain());
+    let mut other = registry.watch(&"other".parse().unwrap());
+    let denied =
+        |s: &Snapshot| s.freshness().error().is_some_and(|e| e.kind() == ErrorKind::PermissionDenied);
+    until(&mut other, secs(5), "denied", denied).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn authentication_is_switched_on_and_off_under_running_programs() {
+    let (_etcd, raw) = start(&[]).await;
+    let url = format!("{}/services?{VERIFY}", raw.addr());
+    let known = open(&format!("etcd://root:root@{url}"));
+    let unknown = open_at(raw.addr(), &format!("/services?{VERIFY}"));
+    // Credentials that nobody asks for do no harm.
+    let (mut registration, mut watch) = both(&known).await;
+    let mut watch_of_unknown = unknown.watch(&book());
+    until(&mut watch_of_unknown, secs(5), "listed", fresh(1)).await;
+    let (recorder, of_unknown) = (Recorder::start(watch.clone()), Recorder::start(watch_of_unknown.clone()));
+
+    let root = raw.enable_auth("root").await.unwrap();
+    until(&mut watch_of_unknown, secs(SHOWN), "refused", stale_by(ErrorKind::Unauthenticated)).await;
+    shows_changes(&root, &mut watch, "127.0.0.1:2").await;
+    root.disable_auth().await.unwrap();
+    until(&mut watch_of_unknown, secs(10), "readable again", fresh(2)).await;
+    sleep(secs(SHOWN)).await;
+    shows_changes(&raw, &mut watch, "127.0.0.1:3").await;
+    undisturbed(&recorder, &mut registration);
+    of_unknown.check_never_empty();
+    // And once more, with a token that is no longer good.
+    let root = raw.enable_auth_again("root").await.unwrap();
+    sleep(secs(SHOWN)).await;
+    shows_changes(&root, &mut watch, "127.0.0.1:4").await;
+    undisturbed(&recorder, &mut registration);
+    eventually(secs(10), "refused again", async || watch_of_unknown.snapshot().freshness().is_stale()).await;
+}
