@@ -4,8 +4,8 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -147,6 +147,8 @@ impl Material {
             _ => builder.with_no_client_auth(),
         };
         config.alpn_protocols = protocols.to_vec();
+        // A resumed session shows no certificate, so one that has expired since would pass.
+        config.resumption = Resumption::disabled();
         Ok(config)
     }
 

@@ -1,11 +1,14 @@
 //! TLS, users and their rights.
 
-use callsign_core::Outcome;
-use callsign_testkit::etcd::Etcd;
+use callsign_core::{Error, Outcome, RegistryUrl, Status};
+use callsign_testkit::etcd::{Etcd, Gateway};
 use callsign_testkit::pki::{Identity, Pki};
-use callsign_testkit::wait::until;
+use callsign_testkit::proxy::Proxy;
+use callsign_testkit::record::Recorder;
+use callsign_testkit::wait::{until, until_status};
+use tokio::time::{Instant, sleep};
 
-use crate::{book, fresh, instance, open, secs};
+use crate::{book, fresh, instance, measured, open, secs};
 
 /// The query of a URL that shows a certificate.
 fn files(pki: &Pki, client: &Identity) -> String {
@@ -62,6 +65,87 @@ async fn tls_works_or_says_what_is_wrong() {
     assert!(report.is_ok(), "{report}");
     let named = open(&format!("etcd+tls://127.0.0.1:{port}/?{good}&server_name=localhost")).check().await;
     assert!(named.is_ok(), "{named}");
+}
+
+/// A certificate of the server's that is replaced while connections are made, breaks and is mended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_rotate_under_a_running_program() {
+    let mut pki = Pki::new().unwrap();
+    let mut etcd = Etcd::secured(&pki, &[]).unwrap();
+    etcd.start().await.unwrap();
+    let raw = Etcd::raw(&etcd);
+    let link = Proxy::start(etcd.addr()).await.unwrap();
+    let client = pki.issue("client", &["client"]).unwrap();
+    let registry = open(&format!("etcd+tls://{}/services?{}", link.addr(), files(&pki, &client)));
+    let mut registration = registry.register(instance(1)).await.unwrap();
+    let mut watch = registry.watch(&book());
+    until(&mut watch, secs(5), "one", fresh(1)).await;
+    let recorder = Recorder::start(watch.clone());
+
+    // By a successor that is as good, and then by another authority's, which was announced before.
+    let mut port = 2;
+    for step in ["server", "client", "authority"] {
+        match step {
+            "server" => drop(pki.issue("server", &["127.0.0.1"]).unwrap()),
+            "client" => drop(pki.issue("client", &["another"]).unwrap()),
+            _ => {
+                pki.replace_authority(true).unwrap();
+                pki.issue("server", &["127.0.0.1"]).unwrap();
+            }
+        }
+        // A watch is resumed at once if it was steady for a second.
+        sleep(secs(2)).await;
+        link.reset();
+        put(&raw, port).await;
+        until(&mut watch, secs(5), step, fresh(usize::from(port))).await;
+        port += 1;
+    }
+    let stale = recorder.history().into_iter().find(|(_, snapshot)| !snapshot.freshness().is_fresh());
+    assert!(stale.is_none(), "{stale:?}");
+
+    pki.issue_expired("server", &["127.0.0.1"]).unwrap();
+    let begun = Instant::now();
+    link.reset();
+    let says_expired = |error: &Error| error.chain().contains("expired");
+    until(&mut watch, secs(10), "expired", |s| s.freshness().error().is_some_and(says_expired)).await;
+    measured("an expired certificate of the server shows", begun.elapsed());
+    let unconfirmed = |status: &Status| status.error().is_some_and(says_expired);
+    until_status(&mut registration, secs(10), "expired", unconfirmed).await;
+    put(&raw, port).await;
+    pki.issue("server", &["127.0.0.1"]).unwrap();
+    let begun = Instant::now();
+    until(&mut watch, secs(6), "mended", fresh(usize::from(port))).await;
+    until_status(&mut registration, secs(6), "mended", Status::is_registered).await;
+    measured("a certificate that is good again is used", begun.elapsed());
+    recorder.check_never_empty();
+    recorder.check_never_missing(&[registration.id()]);
+}
+
+/// Files that are of no use for a while do not end what worked before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_break_leave_what_was_used_last() {
+    let pki = Pki::new().unwrap();
+    let mut etcd = Etcd::secured(&pki, &[]).unwrap();
+    etcd.start().await.unwrap();
+    let link = Proxy::start(etcd.addr()).await.unwrap();
+    let client = pki.issue("client", &["client"]).unwrap();
+    let registry = open(&format!("etcd+tls://{}/services?{}", link.addr(), files(&pki, &client)));
+    let mut watch = registry.watch(&book());
+    until(&mut watch, secs(5), "listed", fresh(0)).await;
+    std::fs::write(&client.key, "").unwrap();
+    std::fs::remove_file(pki.ca()).unwrap();
+    link.reset();
+    put(&Etcd::raw(&etcd), 1).await;
+    until(&mut watch, secs(5), "one", fresh(1)).await;
+    // But nothing begins with them.
+    let url = format!("etcd+tls://{}/services?{}", link.addr(), files(&pki, &client));
+    let error = callsign_etcd::open(&RegistryUrl::parse(&url).unwrap()).unwrap_err();
+    assert!(error.to_string().contains("ca.pem cannot be read"), "{error}");
+}
+
+async fn put(raw: &Gateway, port: u16) {
+    let address = format!("127.0.0.1:{port}");
+    raw.put(&format!("services/book/{address}"), address.as_bytes(), 0).await.unwrap();
 }
 
 fn rest(identity: &Identity) -> String {
