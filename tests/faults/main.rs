@@ -13,4 +13,6 @@ mod links;
 mod outages;
 mod scale;
 mod scene;
+#[cfg(feature = "tls")]
+mod secured;
 mod traffic;

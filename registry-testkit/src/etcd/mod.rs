@@ -3,6 +3,7 @@
 
 mod gateway;
 mod member;
+mod secured;
 mod users;
 
 use std::io;
@@ -15,6 +16,7 @@ use tokio::sync::Mutex;
 
 pub use gateway::{Entry, Gateway};
 pub use member::Etcd;
+pub use secured::SecuredCluster;
 pub use users::Permission;
 
 use crate::fixture::{Caps, Fixture, Open, SecondClaim, Tuning, with_query};
