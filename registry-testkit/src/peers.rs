@@ -50,7 +50,7 @@ impl Peer {
         self.run("follow", etcd, service, None)
     }
 
-    /// Serves gRPC's health service on a free port, says `registered ADDRESS`, and when its stdin ends `deregistered`.
+    /// Serves books on a free port, says `registered ADDRESS`, and when its stdin ends `deregistered`.
     ///
     /// # Errors
     /// As [`watch`](Self::watch).
@@ -58,7 +58,7 @@ impl Peer {
         self.run("serve", etcd, service, Some("127.0.0.1:0"))
     }
 
-    /// Calls gRPC's health service so many times, and says `answered ADDRESS` for each.
+    /// Asks for a book so many times, and says `answered ADDRESS` for each.
     ///
     /// # Errors
     /// As [`watch`](Self::watch).

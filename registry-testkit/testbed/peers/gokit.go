@@ -64,7 +64,7 @@ func (g goKit) call(service string, calls int) ([]string, error) {
 	}
 	var answered []string
 	for n := range calls {
-		some, err := healthCalls("passthrough:///"+addresses[n%len(addresses)], 1)
+		some, err := bookCalls("passthrough:///"+addresses[n%len(addresses)], 1)
 		if err != nil {
 			return answered, err
 		}

@@ -2,7 +2,7 @@
 //
 //	peers watch   HOW ENDPOINT SERVICE            when the set was listed, and when each change was seen
 //	peers follow  HOW ENDPOINT SERVICE            every set of addresses that is seen
-//	peers serve   HOW ENDPOINT SERVICE ADDRESS    a gRPC health service, registered until stdin ends
+//	peers serve   HOW ENDPOINT SERVICE ADDRESS    the book service, registered until stdin ends
 //	peers call    HOW ENDPOINT SERVICE CALLS      calls of that service, and who answered
 //
 // HOW is "gokit" (Go kit's sd/etcdv3), "grpc" (gRPC-Go's naming in etcd) or, to watch, "raw" (etcd's own client).

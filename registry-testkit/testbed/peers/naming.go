@@ -103,7 +103,7 @@ func (g grpcNaming) call(service string, calls int) ([]string, error) {
 		return nil, err
 	}
 	// Of the target it would make the authority services%2Fbook, which HTTP/2 servers in Rust refuse.
-	return healthCalls(g.target(service), calls, grpc.WithResolvers(builder), grpc.WithAuthority(service))
+	return bookCalls(g.target(service), calls, grpc.WithResolvers(builder), grpc.WithAuthority(service))
 }
 
 func dial(target string, more ...grpc.DialOption) (*grpc.ClientConn, error) {

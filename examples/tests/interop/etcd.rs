@@ -1,7 +1,6 @@
 //! Go kit and gRPC-Go in etcd.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use callsign::{Instance, Registration, Registry};
 use callsign_testkit::etcd::Etcd;
@@ -10,9 +9,7 @@ use callsign_testkit::process::Program;
 use callsign_testkit::server::Server;
 use callsign_testkit::wait::{ok, until};
 
-use crate::health::{Served, call};
-
-const SOON: Duration = Duration::from_secs(10);
+use crate::books::{SOON, Served, call, client, server};
 
 async fn etcd() -> Server<Etcd> {
     let mut etcd = Etcd::server().unwrap();
@@ -20,8 +17,8 @@ async fn etcd() -> Server<Etcd> {
     etcd
 }
 
-fn open(etcd: &Server<Etcd>, query: &str) -> Registry {
-    ok(callsign::open(&format!("etcd://{}/services?{query}", etcd.addr())), "open")
+fn url(etcd: &Server<Etcd>, query: &str) -> String {
+    format!("etcd://{}/services?{query}", etcd.addr())
 }
 
 /// Waits until it sees exactly these addresses.
@@ -49,7 +46,7 @@ async fn side_by_side(peer: Peer, query: &str, register: impl AsyncFn(&Registry,
     let mut follower = peer.follow(etcd.addr(), "book").unwrap();
     sees(&mut follower, &[&their_address]).await;
 
-    let (registry, ours) = (open(&etcd, query), Served::start().await);
+    let (registry, ours) = (ok(callsign::open(&url(&etcd, query)), "open"), Served::start().await);
     let our_address = ours.addr.to_string();
     let registration = register(&registry, Instance::new("book", ours.addr).unwrap()).await;
     sees(&mut follower, &[&our_address, &their_address]).await;
@@ -57,7 +54,7 @@ async fn side_by_side(peer: Peer, query: &str, register: impl AsyncFn(&Registry,
     until(&mut watch, SOON, "both are found", |s| s.len() == 2 && s.skipped() == 0).await;
 
     let both = BTreeSet::from([our_address.clone(), their_address.clone()]);
-    assert_eq!(call(watch.clone(), 4).await.into_iter().collect::<BTreeSet<_>>(), both);
+    assert_eq!(call(watch.clone(), 4).await, both);
     let mut caller = peer.call(etcd.addr(), "book", 20).unwrap();
     assert_eq!(answered(&mut caller, 20).await, both);
 
@@ -88,4 +85,33 @@ async fn grpc_go() {
         registration
     };
     side_by_side(Peer::Grpc, "drain=100ms", register).await;
+}
+
+/// The programs as they are: they call ours, and ours call theirs.
+async fn programs(peer: Peer, query: &str) {
+    let etcd = etcd().await;
+    let url = url(&etcd, query);
+    let mut theirs = peer.serve(etcd.addr(), "book").unwrap();
+    let their_address = theirs.said("registered ", SOON).await;
+    let (mut ours, our_address) = server(&url).await;
+    let mut follower = peer.follow(etcd.addr(), "book").unwrap();
+    sees(&mut follower, &[&our_address, &their_address]).await;
+    let both = BTreeSet::from([our_address, their_address.clone()]);
+    assert_eq!(client(&url, 8).await, both);
+    let mut caller = peer.call(etcd.addr(), "book", 20).unwrap();
+    assert_eq!(answered(&mut caller, 20).await, both);
+    assert!(ours.process.stop(SOON).await.unwrap().success());
+    sees(&mut follower, &[&their_address]).await;
+    theirs.end_stdin();
+    theirs.said("deregistered ", SOON).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn programs_and_go_kit() {
+    programs(Peer::GoKit, "format=gokit&drain=300ms").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn programs_and_grpc_go() {
+    programs(Peer::Grpc, "drain=300ms").await;
 }
