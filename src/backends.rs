@@ -22,6 +22,14 @@ pub(crate) const BACKENDS: &[Backend] = &[
     Backend { scheme: "memory", feature: None, open: Some(callsign_core::memory::open) },
     Backend { scheme: "static", feature: None, open: Some(callsign_core::fixed::open) },
     Backend {
+        scheme: "consul",
+        feature: Some("consul"),
+        #[cfg(feature = "consul")]
+        open: Some(callsign_consul::open),
+        #[cfg(not(feature = "consul"))]
+        open: None,
+    },
+    Backend {
         scheme: "etcd",
         feature: Some("etcd"),
         #[cfg(feature = "etcd")]

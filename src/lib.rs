@@ -3,7 +3,7 @@
 //! A service registers under a name; clients watch the name, keep connections to the live instances and send
 //! each request to one of them.
 //!
-//! - [`open()`] turns a URL into a [`Registry`]: `etcd://…`, `file:///…`, `memory:…`, `static:…`.
+//! - [`open()`] turns a URL into a [`Registry`]: `etcd://…`, `consul://…`, `file:///…`, `memory:…`, `static:…`.
 //! - [`Registry::register`] publishes an [`Instance`] for as long as the [`Registration`] is held.
 //! - [`Registry::watch`] follows a service: an [`InstanceWatch`] always has the latest [`Snapshot`], and an
 //!   error never empties it.
@@ -36,12 +36,16 @@
 //! | feature | what |
 //! |---|---|
 //! | `grpc` (default) | `grpc::Channel` |
+//! | `consul` | `consul://` registries |
 //! | `etcd` | `etcd://` registries; needs `protoc` to build |
 //! | `tls` | TLS to registries, `etcd+tls://`; needs a C compiler to build |
 
 mod backends;
 mod open;
 
+#[cfg(feature = "consul")]
+#[doc(inline)]
+pub use callsign_consul as consul;
 pub use callsign_core::file;
 #[doc(inline)]
 pub use callsign_core::{

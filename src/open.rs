@@ -13,6 +13,7 @@ use crate::backends::BACKENDS;
 /// |---|---|
 /// | `file:///dir` | a directory, shared by the processes of one machine |
 /// | `etcd://host:2379/prefix` | etcd v3; needs the feature `etcd` |
+/// | `consul://host:8500` | Consul, by an agent; needs the feature `consul` |
 /// | `memory:NAME` | inside this process |
 /// | `static:NAME=host:port,host:port` | a fixed list |
 ///

@@ -9,6 +9,9 @@ pub fn registry_url() -> String {
         // Go kit's format, so that its services are found, and find ours.
         return "etcd://127.0.0.1:2379/services?format=gokit".to_owned();
     }
+    if cfg!(feature = "consul") {
+        return "consul://127.0.0.1:8500".to_owned();
+    }
     callsign::file::url(&own_dir().join("callsign-book"))
 }
 
@@ -25,6 +28,11 @@ mod tests {
     #[test]
     fn the_default_can_be_opened() {
         let url = callsign::RegistryUrl::parse(&registry_url()).unwrap();
-        assert_eq!(url.scheme(), if cfg!(feature = "etcd") { "etcd" } else { "file" });
+        let scheme = match () {
+            () if cfg!(feature = "etcd") => "etcd",
+            () if cfg!(feature = "consul") => "consul",
+            () => "file",
+        };
+        assert_eq!(url.scheme(), scheme);
     }
 }

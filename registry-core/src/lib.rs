@@ -29,6 +29,8 @@ pub mod testing;
 pub use access::{
     Access, Connector, CredentialProvider, Credentials, PasswordFile, Pem, Stream, Tls, Trouble,
 };
+#[cfg(feature = "http")]
+pub use access::{HttpAnswer, HttpClient};
 pub use backend::{Claim, Kept, Lease, Loss, Protocol, Removal, Source, Terms, Update};
 pub use error::{Error, ErrorKind, Result};
 pub use instancer::{InstanceWatch, Instancer};

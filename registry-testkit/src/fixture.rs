@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use callsign_core::{Error, ErrorKind, InstanceId, Registry, Result, ServiceName};
+use callsign_core::{Error, ErrorKind, Instance, InstanceId, Registry, Result, ServiceName};
 
 use crate::proxy::Proxy;
 
@@ -55,6 +55,8 @@ pub struct Caps {
     pub malformed: usize,
     /// Whether a published instance tells that it drains.
     pub stores_state: bool,
+    /// The most bytes of metadata that an instance may have.
+    pub metadata: usize,
     /// How many seeds the seeded cases run.
     pub seeds: u64,
 }
@@ -73,6 +75,7 @@ impl Default for Caps {
             recovers: Duration::from_secs(6),
             malformed: 5,
             stores_state: true,
+            metadata: Instance::MAX_METADATA,
             seeds: 20,
         }
     }

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
 
 pub mod conformance;
+pub mod consul;
 pub mod etcd;
 pub mod file;
 pub mod fixture;

@@ -3,6 +3,8 @@
 
 mod connect;
 mod credentials;
+#[cfg(feature = "http")]
+mod http;
 mod pem;
 #[cfg(feature = "tls")]
 mod rustls;
@@ -14,6 +16,8 @@ use std::sync::Arc;
 
 pub use connect::{Connector, Stream, Trouble};
 pub use credentials::{CredentialProvider, Credentials, PasswordFile};
+#[cfg(feature = "http")]
+pub use http::{HttpAnswer, HttpClient};
 pub use pem::Pem;
 pub use tls::Tls;
 

@@ -31,6 +31,15 @@ async fn told(lease: &mut dyn Lease, within: Duration) -> Option<Loss> {
     timeout(within, lease.lost()).await.ok()
 }
 
+/// Keeps an entry alive, for ever.
+async fn keep(lease: &mut dyn Lease, ttl: Option<Duration>) -> Option<Loss> {
+    let Some(ttl) = ttl else { return std::future::pending().await };
+    loop {
+        sleep(ttl / 4).await;
+        assert_eq!(ok(lease.renew().await, "renew of who is kept"), Kept::Kept);
+    }
+}
+
 /// The columns "ours" and "absent" of the table of [`Lease`].
 pub async fn what_is_ours_and_what_is_absent(fixture: &impl Fixture) {
     let (registry, service) = (open(fixture), service());
@@ -91,7 +100,10 @@ pub async fn what_is_anothers_is_left_alone(fixture: &impl Fixture) {
         loss_or(&ok(ours.write(&content(9)).await, "write"), &gone, "write");
         loss_or(&ok(ours.verify(&content(1)).await, "verify"), &gone, "verify");
         assert!(ok(ours.claim(Claim::Again, &content(9)).await, "claim(Again)").is_none(), "round {round}");
-        let lost = told(&mut *ours, fixture.caps().restored).await;
+        let lost = tokio::select! {
+            lost = told(&mut *ours, fixture.caps().restored) => lost,
+            never = keep(&mut *theirs, fixture.caps().ttl) => never,
+        };
         loss_or(&lost, &[Some(Loss::Lost), Some(Loss::Superseded), None], "lost");
         ok(ours.release().await, "release");
         assert_eq!(fixture.count(&service).await.unwrap(), 1);

@@ -1,0 +1,183 @@
+//! [`Agent`]: what one agent is asked, and as whom.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use callsign_core::{Address, Error, ErrorKind, HttpAnswer, HttpClient, Result};
+use http::{HeaderValue, Method, Request};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::refusal;
+use crate::token::Token;
+
+/// What may stand in a segment of a path, or in a query's value, as it is.
+const AS_IT_IS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// Consul filters out what a token may not read, and says so in no other way.
+const FILTERED: &str = "x-consul-results-filtered-by-acls";
+const KNOWN_LEADER: &str = "x-consul-knownleader";
+/// How a query was answered: of those that are streamed to the agent it never says that it knows a leader.
+const BACKEND: &str = "x-consul-query-backend";
+
+/// Which part of Consul is meant, in every request.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Place {
+    pub(crate) datacenter: Option<String>,
+    pub(crate) namespace: Option<String>,
+    pub(crate) partition: Option<String>,
+}
+
+/// One agent: usually that of this machine.
+#[derive(Clone)]
+pub(crate) struct Agent(Arc<Inner>);
+
+struct Inner {
+    http: HttpClient,
+    address: Address,
+    name: String,
+    /// What stands before `/v1`, with no slash at its end.
+    base: String,
+    place: Place,
+    token: Token,
+    timeout: Duration,
+}
+
+impl fmt::Debug for Agent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.name)
+    }
+}
+
+/// A path and a query under construction.
+#[derive(Debug)]
+pub(crate) struct Path(String, char);
+
+impl Path {
+    /// From segments, which are escaped.
+    pub(crate) fn new(segments: &[&str]) -> Self {
+        let segments = segments.iter().map(|segment| format!("/{}", utf8_percent_encode(segment, AS_IT_IS)));
+        Self(segments.collect(), '?')
+    }
+
+    /// With one more pair in the query.
+    pub(crate) fn with(mut self, key: &str, value: &str) -> Self {
+        self.0.push(self.1);
+        self.0.push_str(key);
+        self.0.push('=');
+        self.0.extend(utf8_percent_encode(value, AS_IT_IS));
+        Self(self.0, '&')
+    }
+
+    fn with_some(self, key: &str, value: Option<&str>) -> Self {
+        match value {
+            Some(value) => self.with(key, value),
+            None => self,
+        }
+    }
+}
+
+impl Agent {
+    pub(crate) fn new(
+        http: HttpClient,
+        address: Address,
+        base: &str,
+        place: Place,
+        token: Token,
+        timeout: Duration,
+    ) -> Self {
+        let base = base.trim_end_matches('/').to_owned();
+        Self(Arc::new(Inner { http, name: address.to_string(), address, base, place, token, timeout }))
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The most that one exchange may take, unless it waits for a change.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.0.timeout
+    }
+
+    /// Asks, and returns the answer whatever its status.
+    pub(crate) async fn ask(
+        &self,
+        what: &str,
+        method: Method,
+        path: Path,
+        body: Bytes,
+        within: Duration,
+    ) -> Result<HttpAnswer> {
+        let Inner { http, address, base, place, token, .. } = &*self.0;
+        let path = path
+            .with_some("dc", place.datacenter.as_deref())
+            .with_some("ns", place.namespace.as_deref())
+            .with_some("partition", place.partition.as_deref());
+        let mut request = Request::builder().method(method).uri(format!("{base}/v1{}", path.0));
+        if let Some(token) = token.read().await? {
+            let mut value = HeaderValue::from_str(token.expose()).map_err(|_| {
+                Error::invalid(
+                    "the ACL token has characters that no HTTP header may have: it is text of one line",
+                )
+            })?;
+            value.set_sensitive(true);
+            request = request.header("x-consul-token", value);
+        }
+        let request = request
+            .body(body)
+            .map_err(|error| Error::invalid(format!("the path of the {what}")).with_source(error))?;
+        http.send(what, address, request, within)
+            .await
+            .map_err(|error| error.context(format_args!("agent {}", self.name()).to_string()))
+    }
+
+    /// Reads: an answer that is no success is an error.
+    pub(crate) async fn get(&self, what: &str, path: Path) -> Result<HttpAnswer> {
+        let answer = self.ask(what, Method::GET, path, Bytes::new(), self.timeout()).await?;
+        self.checked(what, answer)
+    }
+
+    /// Writes.
+    pub(crate) async fn put(&self, what: &str, path: Path, body: &impl Serialize) -> Result<HttpAnswer> {
+        let body = serde_json::to_vec(body).map_err(|error| {
+            Error::invalid(format!("the {what} cannot be written as JSON")).with_source(error)
+        })?;
+        self.ask(what, Method::PUT, path, body.into(), self.timeout()).await
+    }
+
+    /// The answer, if it is a success.
+    pub(crate) fn checked(&self, what: &str, answer: HttpAnswer) -> Result<HttpAnswer> {
+        if answer.status.is_success() { Ok(answer) } else { Err(refusal(what, self.name(), &answer)) }
+    }
+
+    /// The same, if it is complete too: nothing was left out because we may not read it, and there is a leader who
+    /// knows better than the server that answered.
+    pub(crate) fn complete(&self, what: &str, answer: HttpAnswer) -> Result<HttpAnswer> {
+        let answer = self.checked(what, answer)?;
+        let is = |name: &str, value: &str| {
+            answer.headers.get(name).and_then(|is| is.to_str().ok()).is_some_and(|is| is == value)
+        };
+        if is(FILTERED, "true") {
+            let text = format!(
+                "agent {}, {what}: Consul leaves out what the ACL token may not read; it needs service:read and node:read",
+                self.name()
+            );
+            return Err(Error::new(ErrorKind::PermissionDenied, text));
+        }
+        if is(KNOWN_LEADER, "false") && !is(BACKEND, "streaming") {
+            let text = format!("agent {}, {what}: its servers have no leader", self.name());
+            return Err(Error::new(ErrorKind::Unavailable, text));
+        }
+        Ok(answer)
+    }
+
+    /// An answer's JSON.
+    pub(crate) fn parsed<T: DeserializeOwned>(&self, what: &str, answer: &HttpAnswer) -> Result<T> {
+        serde_json::from_slice(&answer.body).map_err(|error| {
+            let text = format!("agent {}, {what}: this is no answer of Consul", self.name());
+            Error::new(ErrorKind::Malformed, text).with_source(error)
+        })
+    }
+}

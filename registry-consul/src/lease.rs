@@ -1,0 +1,334 @@
+//! [`ConsulLease`]: one service of an agent, alive for as long as its TTL check is passed.
+//!
+//! Consul has no compare-and-set for services, so that every change reads, compares and writes. The mark among the
+//! metadata says whose an entry is. The check is called by the mark too, so that nobody keeps another's entry alive.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use callsign_core::{Claim, Error, ErrorKind, Instance, Kept, Lease, Loss, Result, State, Terms};
+use http::Method;
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep};
+use tracing::debug;
+
+use crate::agent::{Agent, Path};
+use crate::error::{is_unknown, refusal};
+use crate::wire::{
+    Entry, Format, Health, Registration, Service, encode, is_older, new_incarnation, service_id,
+};
+
+/// The least that Consul takes for removing what is dead. It should outlast any outage that may be mended.
+const REAP: Duration = Duration::from_secs(600);
+/// When to look whether the catalog has what the agent was told: agents tell it a moment later.
+const LOOKS: [Duration; 7] = [
+    Duration::from_millis(5),
+    Duration::from_millis(20),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(300),
+    Duration::from_millis(500),
+    Duration::from_millis(800),
+];
+
+#[derive(Debug)]
+pub(crate) struct ConsulLease {
+    agent: Agent,
+    format: Format,
+    ttl: Duration,
+    service: String,
+    id: String,
+    what: String,
+    /// Whose entry it is; from the first claim on.
+    mark: Option<String>,
+    /// Whether the check warns, so that nobody calls who leaves.
+    warns: bool,
+    /// When Consul heard of us last.
+    heard: Option<Instant>,
+    /// A write was broken off, and may still come to be.
+    unsure: bool,
+}
+
+/// What the agent has under the id.
+struct Found {
+    service: Service,
+    health: Health,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Told<'a> {
+    #[serde(flatten)]
+    registration: &'a Registration,
+    check: Check<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Check<'a> {
+    #[serde(rename = "CheckID")]
+    id: &'a str,
+    name: &'a str,
+    #[serde(rename = "TTL")]
+    ttl: String,
+    status: &'a str,
+    deregister_critical_service_after: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Beat<'a> {
+    status: &'a str,
+    output: &'a str,
+}
+
+/// As the agent's health endpoint answers.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Aggregated {
+    aggregated_status: String,
+    service: Service,
+}
+
+impl ConsulLease {
+    pub(crate) fn new(agent: Agent, format: Format, instance: &Instance, ttl: Duration) -> Self {
+        let id = service_id(instance.service(), instance.id());
+        Self {
+            agent,
+            format,
+            ttl,
+            service: instance.service().to_string(),
+            what: format!("registration of {}/{}", instance.service(), instance.id()),
+            id,
+            mark: None,
+            warns: false,
+            heard: None,
+            unsure: false,
+        }
+    }
+
+    fn mark(&self) -> &str {
+        self.mark.as_deref().unwrap_or_default()
+    }
+
+    fn check_id(&self) -> String {
+        format!("callsign:{}", self.mark())
+    }
+
+    fn status(&self) -> &'static str {
+        if self.warns { "warning" } else { "passing" }
+    }
+
+    /// What the agent has under the id.
+    async fn found(&self) -> Result<Option<Found>> {
+        let path = Path::new(&["agent", "health", "service", "id", &self.id]).with("format", "json");
+        let answer =
+            self.agent.ask(&self.what, Method::GET, path, Bytes::new(), self.agent.timeout()).await?;
+        match answer.status.as_u16() {
+            404 => Ok(None),
+            // The status of the answer is that of the service.
+            200 | 429 | 503 => {
+                let Ok(found) = self.agent.parsed::<Aggregated>(&self.what, &answer) else {
+                    return Err(refusal(&self.what, self.agent.name(), &answer));
+                };
+                let health = match &*found.aggregated_status {
+                    "passing" => Health::Passing,
+                    "warning" => Health::Warning,
+                    _ => Health::Critical,
+                };
+                Ok(Some(Found { service: found.service, health }))
+            }
+            _ => Err(refusal(&self.what, self.agent.name(), &answer)),
+        }
+    }
+
+    /// What the catalog has under the id, of all nodes; `None` if we may not read it.
+    async fn in_catalog(&self) -> Result<Option<Vec<Entry>>> {
+        // In Consul's language of filters a string has the escapes of Go's.
+        let filter = format!("Service.ID == {}", serde_json::Value::from(self.id.as_str()));
+        let path = Path::new(&["health", "service", &self.service]).with("filter", &filter);
+        let answer = self.agent.get(&self.what, path).await;
+        let answer = answer.and_then(|answer| self.agent.complete(&self.what, answer));
+        match answer {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(None),
+            answer => {
+                let entries: Option<Vec<Entry>> = self.agent.parsed(&self.what, &answer?)?;
+                Ok(Some(entries.unwrap_or_default()))
+            }
+        }
+    }
+
+    fn is_ours(&self, service: &Service) -> bool {
+        self.mark.is_some() && service.incarnation() == self.mark.as_deref()
+    }
+
+    /// Whether a later registration has the id on another node.
+    fn has_successor(&self, entries: &[Entry]) -> bool {
+        entries.iter().any(|entry| {
+            let mark = entry.service.incarnation();
+            entry.health() != Health::Critical && mark.is_some_and(|mark| is_older(self.mark(), mark))
+        })
+    }
+
+    /// What became of our entry, by what the agent has.
+    fn judge(&self, found: Option<&Found>) -> Kept {
+        match found {
+            // Whose time is over owns nothing.
+            None | Some(Found { health: Health::Critical, .. }) => Kept::Lost,
+            Some(found) if self.is_ours(&found.service) => Kept::Kept,
+            Some(_) => Kept::Superseded,
+        }
+    }
+
+    async fn tell(&mut self, instance: &Instance) -> Result<()> {
+        let registration = encode(self.format, instance, self.mark())?;
+        self.warns = instance.state() != State::Up;
+        let check_id = self.check_id();
+        let told = Told {
+            registration: &registration,
+            check: Check {
+                id: &check_id,
+                name: "Alive by callsign",
+                ttl: format!("{}ms", self.ttl.as_millis()),
+                // Not critical until the first beat, which is how Consul begins by itself.
+                status: self.status(),
+                deregister_critical_service_after: format!("{}s", REAP.max(self.ttl * 10).as_secs()),
+            },
+        };
+        let path = Path::new(&["agent", "service", "register"]).with("replace-existing-checks", "true");
+        self.unsure = true;
+        let began = Instant::now();
+        let answer = self.agent.put(&self.what, path, &told).await?;
+        self.agent.checked(&self.what, answer)?;
+        self.unsure = false;
+        // A check that there was keeps its state, whatever the registration says of it.
+        if self.heard.replace(began).is_some() && self.beat().await? == Kept::Lost {
+            let text = format!("{}: its check is gone already", self.what);
+            return Err(Error::new(ErrorKind::Unavailable, text));
+        }
+        Ok(())
+    }
+
+    async fn beat(&mut self) -> Result<Kept> {
+        let began = Instant::now();
+        let path = Path::new(&["agent", "check", "update", &self.check_id()]);
+        let answer = self.agent.put(&self.what, path, &Beat { status: self.status(), output: "" }).await?;
+        if is_unknown(&answer) {
+            return Ok(Kept::Lost);
+        }
+        self.agent.checked(&self.what, answer)?;
+        self.heard = Some(began);
+        Ok(Kept::Kept)
+    }
+
+    /// An agent takes what the catalog then refuses, and does not say so.
+    async fn confirm(&self) -> Result<()> {
+        for look in LOOKS {
+            sleep(look).await;
+            let Some(entries) = self.in_catalog().await? else {
+                debug!(
+                    id = self.id,
+                    "the catalog may not be read, so that the registration is not confirmed"
+                );
+                return Ok(());
+            };
+            let is_up = |entry: &Entry| self.is_ours(&entry.service) && entry.health() != Health::Critical;
+            if entries.iter().any(is_up) {
+                return Ok(());
+            }
+        }
+        let text = format!(
+            "{}: agent {} took it and the catalog does not have it: the agent's log says why",
+            self.what,
+            self.agent.name()
+        );
+        Err(Error::new(ErrorKind::Unavailable, text))
+    }
+}
+
+#[async_trait]
+impl Lease for ConsulLease {
+    async fn claim(&mut self, how: Claim, instance: &Instance) -> Result<Option<Terms>> {
+        // One that was broken off is ours all the same.
+        if self.mark.is_none() {
+            self.mark = Some(new_incarnation());
+        }
+        if how == Claim::Again {
+            let found = self.found().await?;
+            if self.judge(found.as_ref()) == Kept::Superseded {
+                return Ok(None);
+            }
+            if self.in_catalog().await?.is_some_and(|entries| self.has_successor(&entries)) {
+                return Ok(None);
+            }
+        }
+        self.tell(instance).await?;
+        self.confirm().await?;
+        Ok(Some(Terms { ttl: Some(self.ttl) }))
+    }
+
+    async fn renew(&mut self) -> Result<Kept> {
+        // A beat would bring back what has expired, and others may have taken notice.
+        if self.heard.is_none_or(|heard| heard.elapsed() > self.ttl) {
+            return Ok(Kept::Lost);
+        }
+        self.beat().await
+    }
+
+    async fn write(&mut self, instance: &Instance) -> Result<Kept> {
+        let kept = self.judge(self.found().await?.as_ref());
+        if kept == Kept::Kept {
+            self.tell(instance).await?;
+        }
+        Ok(kept)
+    }
+
+    async fn verify(&mut self, instance: &Instance) -> Result<Kept> {
+        let found = self.found().await?;
+        let kept = self.judge(found.as_ref());
+        if kept != Kept::Kept {
+            return Ok(kept);
+        }
+        let wanted = encode(self.format, instance, self.mark())?;
+        if !found.is_some_and(|found| found.service.is(&wanted)) {
+            return Ok(Kept::Lost);
+        }
+        match self.in_catalog().await? {
+            Some(entries) if self.has_successor(&entries) => Ok(Kept::Superseded),
+            Some(entries) if !entries.iter().any(|entry| self.is_ours(&entry.service)) => Ok(Kept::Lost),
+            _ => Ok(Kept::Kept),
+        }
+    }
+
+    async fn lost(&mut self) -> Loss {
+        // A query that waits holds a connection, of which an agent allows two hundred to a machine, and the next
+        // beat tells as well.
+        std::future::pending().await
+    }
+
+    async fn release(&mut self) -> Result<()> {
+        if self.mark.is_none() {
+            return Ok(());
+        }
+        let looks = if self.unsure { 3 } else { 1 };
+        for look in 0..looks {
+            if look > 0 {
+                sleep(Duration::from_millis(100)).await;
+            }
+            match self.found().await? {
+                Some(found) if self.is_ours(&found.service) => {
+                    let path = Path::new(&["agent", "service", "deregister", &self.id]);
+                    let answer = self.agent.put(&self.what, path, &()).await?;
+                    if answer.status.as_u16() != 404 {
+                        self.agent.checked(&self.what, answer)?;
+                    }
+                    break;
+                }
+                _ => {}
+            }
+        }
+        self.unsure = false;
+        Ok(())
+    }
+}

@@ -1,0 +1,211 @@
+//! [`HttpClient`]: HTTP/1 to registries that speak it, over connections of the [`Connector`].
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::{Authority, Scheme};
+use http::{HeaderMap, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+use tower_service::Service;
+
+use super::connect::{Connector, Stream, Trouble};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::Address;
+
+/// A server that takes longer to accept a connection is given up.
+const CONNECT: Duration = Duration::from_secs(2);
+/// A connection that was not used for so long is closed, before the server does so.
+const IDLE: Duration = Duration::from_secs(45);
+/// The largest answer that is taken in: some ten thousand instances with all of their metadata.
+const MOST: usize = 256 << 20;
+
+/// Sends requests to servers of registries. Connections are kept and used again; all end with it.
+#[derive(Clone)]
+pub struct HttpClient {
+    client: Client<Dial, Full<Bytes>>,
+}
+
+/// What a server answered, whatever its status.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct HttpAnswer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// All of its body.
+    pub body: Bytes,
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HttpClient")
+    }
+}
+
+impl HttpClient {
+    /// Over connections of `connector`, whose tasks run on `runtime`. Does no I/O.
+    #[must_use]
+    pub fn new(connector: Connector, runtime: Handle) -> Self {
+        let client = Client::builder(On(runtime))
+            .pool_idle_timeout(IDLE)
+            .pool_timer(TokioTimer::new())
+            .build(Dial(Arc::new(connector)));
+        Self { client }
+    }
+
+    /// Sends a request, whose URI has a path and a query, and waits for all of the answer. `what` is it, in an error.
+    /// Dropped half way, it closes the connection.
+    ///
+    /// # Errors
+    /// [`Unavailable`](ErrorKind::Unavailable): no connection, or one that broke.
+    /// [`Timeout`](ErrorKind::Timeout): no whole answer within `within`.
+    /// [`Malformed`](ErrorKind::Malformed): an answer that is too large.
+    pub async fn send(
+        &self,
+        what: &str,
+        server: &Address,
+        request: Request<Bytes>,
+        within: Duration,
+    ) -> Result<HttpAnswer> {
+        let (mut head, body) = request.into_parts();
+        let mut uri = head.uri.into_parts();
+        uri.scheme = Some(Scheme::HTTP);
+        uri.authority = Some(Authority::try_from(server.to_string()).map_err(|error| {
+            Error::invalid(format!("{server} cannot be the host of a URL")).with_source(error)
+        })?);
+        head.uri = Uri::from_parts(uri)
+            .map_err(|error| Error::invalid(format!("the path of the {what}")).with_source(error))?;
+        let exchange = async {
+            let answer =
+                self.client.request(Request::from_parts(head, Full::new(body))).await.map_err(|error| {
+                    let text = if error.is_connect() {
+                        format!("cannot connect to {server}")
+                    } else {
+                        format!("{server}, {what}: the connection broke")
+                    };
+                    Error::new(ErrorKind::Unavailable, text).with_source(root_cause(&error))
+                })?;
+            let (head, body) = answer.into_parts();
+            let body = Limited::new(body, MOST).collect().await.map_err(|error| {
+                if error.is::<LengthLimitError>() {
+                    let text = format!("{server}, {what}: the answer has more than {MOST} bytes");
+                    return Error::new(ErrorKind::Malformed, text);
+                }
+                let text = format!("{server}, {what}: the connection broke in the middle of the answer");
+                Error::new(ErrorKind::Unavailable, text).with_source(root_cause(&*error))
+            })?;
+            Ok(HttpAnswer { status: head.status, headers: head.headers, body: body.to_bytes() })
+        };
+        timeout(within, exchange).await.unwrap_or_else(|_| {
+            let text = format!("{server} did not answer the {what} within {within:.1?}");
+            Err(Error::new(ErrorKind::Timeout, text))
+        })
+    }
+}
+
+/// What all that is between says nothing more about.
+fn root_cause(error: &(dyn StdError + 'static)) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+/// Runs the tasks of connections where the registry's own run, whoever is the first to ask.
+#[derive(Clone)]
+struct On(Handle);
+
+impl<F> hyper::rt::Executor<F> for On
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        self.0.spawn(task);
+    }
+}
+
+/// Connects to whatever server a URI names. What is spoken there is the connector's affair.
+#[derive(Clone)]
+struct Dial(Arc<Connector>);
+
+impl Service<Uri> for Dial {
+    type Response = Dialled;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Dialled>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connector = Arc::clone(&self.0);
+        Box::pin(async move {
+            let authority = uri.authority().map_or("", Authority::as_str);
+            let address: Address = authority.parse().map_err(io::Error::other)?;
+            // Whatever goes wrong reaches the one request that uses the connection.
+            let (trouble, late) = (Trouble::default(), || format!("no connection within {CONNECT:?}"));
+            let dialled = timeout(CONNECT, connector.connect(&address, &trouble)).await;
+            dialled
+                .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, late())))
+                .map(|stream| Dialled(TokioIo::new(stream)))
+        })
+    }
+}
+
+struct Dialled(TokioIo<Stream>);
+
+impl Connection for Dialled {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl hyper::rt::Read for Dialled {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: hyper::rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl hyper::rt::Write for Dialled {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, bytes)
+    }
+}

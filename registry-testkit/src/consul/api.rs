@@ -1,0 +1,110 @@
+//! [`Api`]: raw access to a Consul agent, so that nothing of our own backend is trusted.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// The most that one call may take.
+const ANSWER: Duration = Duration::from_secs(20);
+
+/// Calls to one agent.
+#[derive(Debug, Clone)]
+pub struct Api {
+    addr: SocketAddr,
+    token: Option<String>,
+}
+
+impl Api {
+    /// Calls to the agent that serves at `addr`.
+    #[must_use]
+    pub fn new(addr: SocketAddr) -> Self {
+        Self { addr, token: None }
+    }
+
+    /// The same calls with an ACL token.
+    #[must_use]
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { addr: self.addr, token: Some(token.to_owned()) }
+    }
+
+    /// Whether there is a leader, and its catalog can be written.
+    pub async fn is_ready(&self) -> bool {
+        let leader = self.get("status/leader").await;
+        let nodes = self.get("catalog/nodes").await;
+        let led = leader.is_ok_and(|leader| leader.as_str().is_some_and(|leader| !leader.is_empty()));
+        led && nodes.is_ok_and(|nodes| nodes.as_array().is_some_and(|nodes| !nodes.is_empty()))
+    }
+
+    /// Reads below `/v1/`.
+    ///
+    /// # Errors
+    /// No answer, or one that is no success.
+    pub async fn get(&self, path: &str) -> io::Result<Value> {
+        self.call("GET", path, "").await
+    }
+
+    /// Writes below `/v1/`.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn put(&self, path: &str, body: &Value) -> io::Result<Value> {
+        self.call("PUT", path, &body.to_string()).await
+    }
+
+    /// Registers a service as somebody else would, without a check.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn register(&self, service: &str, id: &str, host: &str, port: u16) -> io::Result<()> {
+        let body = json!({ "ID": id, "Name": service, "Address": host, "Port": port });
+        self.put("agent/service/register", &body).await.map(drop)
+    }
+
+    /// Deregisters a service of the agent.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn deregister(&self, id: &str) -> io::Result<()> {
+        self.put(&format!("agent/service/deregister/{id}"), &Value::Null).await.map(drop)
+    }
+
+    /// What the catalog has of a service and is not critical.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn alive(&self, service: &str) -> io::Result<Vec<Value>> {
+        let entries = self.get(&format!("health/service/{service}")).await?;
+        let is_alive = |entry: &&Value| {
+            entry["Checks"]
+                .as_array()
+                .is_none_or(|checks| checks.iter().all(|check| check["Status"] != "critical"))
+        };
+        Ok(entries.as_array().into_iter().flatten().filter(is_alive).cloned().collect())
+    }
+
+    async fn call(&self, method: &str, path: &str, body: &str) -> io::Result<Value> {
+        // Version 1.0, so that the answer ends with the connection and comes in one piece.
+        let token = self.token.as_ref().map_or(String::new(), |token| format!("X-Consul-Token: {token}\r\n"));
+        let request =
+            format!("{method} /v1/{path} HTTP/1.0\r\n{token}Content-Length: {}\r\n\r\n{body}", body.len());
+        let answer = async {
+            let mut stream = TcpStream::connect(self.addr).await?;
+            stream.write_all(request.as_bytes()).await?;
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await?;
+            Ok::<_, io::Error>(String::from_utf8_lossy(&answer).into_owned())
+        };
+        let answer = timeout(ANSWER, answer).await.map_err(io::Error::other)??;
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| io::Error::other("no HTTP answer"))?;
+        if head.split(' ').nth(1) != Some("200") {
+            let status = head.lines().next().unwrap_or_default();
+            return Err(io::Error::other(format!("Consul's {path}: {status}: {body}")));
+        }
+        Ok(serde_json::from_str(body).unwrap_or(Value::Null))
+    }
+}

@@ -1,0 +1,7 @@
+//go:build tools
+
+package testbed
+
+import (
+	_ "github.com/hashicorp/consul"
+)
