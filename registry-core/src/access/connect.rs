@@ -71,7 +71,9 @@ impl Connector {
         tcp.set_nodelay(true)?;
         let io = match self {
             #[cfg(feature = "tls")]
-            Self { tls: Some(tls) } => Inner::Tls(tls.shake_hands(address, tcp).await?),
+            Self { tls: Some(tls) } => {
+                Inner::Tls(tls.shake_hands(address, tcp).await?, tls.shows_certificate())
+            }
             _ => Inner::Plain(tcp),
         };
         Ok(Stream { io, silent: Some(trouble.clone()) })
@@ -107,7 +109,7 @@ pub struct Stream {
 enum Inner {
     Plain(TcpStream),
     #[cfg(feature = "tls")]
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<TcpStream>>, bool),
 }
 
 /// A TLS server has no words for who speaks in the clear: it sends an alert or just closes.
@@ -152,7 +154,7 @@ impl Stream {
             }
             Inner::Plain(_) => error,
             #[cfg(feature = "tls")]
-            Inner::Tls(_) => explain(error),
+            Inner::Tls(_, shown) => explain(error, *shown),
         };
         if let Some(trouble) = &self.silent {
             *trouble.lock() = Some(error.to_string());
@@ -172,7 +174,7 @@ macro_rules! io {
         match &mut $stream.io {
             Inner::Plain(tcp) => Pin::new(tcp).$call($($argument),*),
             #[cfg(feature = "tls")]
-            Inner::Tls(tls) => Pin::new(tls).$call($($argument),*),
+            Inner::Tls(tls, _) => Pin::new(tls).$call($($argument),*),
         }
     };
 }
@@ -212,7 +214,7 @@ impl AsyncWrite for Stream {
         match &self.io {
             Inner::Plain(tcp) => tcp.is_write_vectored(),
             #[cfg(feature = "tls")]
-            Inner::Tls(tls) => tls.is_write_vectored(),
+            Inner::Tls(tls, _) => tls.is_write_vectored(),
         }
     }
 

@@ -79,7 +79,12 @@ impl Handshakes {
             .connect(name, tcp)
             .await
             .map(Box::new)
-            .map_err(|error| explain(refused(error)))
+            .map_err(|error| explain(refused(error), self.shows_certificate()))
+    }
+
+    /// Whether we say who we are.
+    pub(super) fn shows_certificate(&self) -> bool {
+        self.tls.identity.is_some()
     }
 
     /// The files as they are now, or what was used last if they are of no use.
@@ -195,8 +200,8 @@ fn refused(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), text)
 }
 
-/// Says what can be done, where rustls says only what is wrong.
-pub(super) fn explain(error: io::Error) -> io::Error {
+/// Says what can be done, where rustls says only what is wrong. `shown`: whether the server was shown a certificate.
+pub(super) fn explain(error: io::Error, shown: bool) -> io::Error {
     let Some(cause) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
         return error;
     };
@@ -211,9 +216,10 @@ pub(super) fn explain(error: io::Error) -> io::Error {
         rustls::Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => "connect by a name that it is for, or expect one by server_name=NAME",
-        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
-            "the server wants to see a certificate: name one by cert=FILE and key=FILE"
-        }
+        // Before TLS 1.3 had words of its own for it, servers called one that is missing a bad one.
+        rustls::Error::AlertReceived(
+            AlertDescription::CertificateRequired | AlertDescription::BadCertificate,
+        ) if !shown => "the server wants to see a certificate: name one by cert=FILE and key=FILE",
         rustls::Error::AlertReceived(
             AlertDescription::BadCertificate
             | AlertDescription::UnknownCA

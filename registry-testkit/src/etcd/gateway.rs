@@ -66,7 +66,9 @@ impl Gateway {
     /// # Errors
     /// As [`put`](Self::put): the password is wrong, among others.
     pub async fn login(&self, user: &str, password: &str) -> io::Result<Self> {
-        let body = self.call("auth/authenticate", &json!({ "name": user, "password": password })).await?;
+        // As nobody: a token that has expired would be refused first.
+        let nobody = Self::new(self.addr);
+        let body = nobody.call("auth/authenticate", &json!({ "name": user, "password": password })).await?;
         Ok(Self { addr: self.addr, token: body["token"].as_str().map(str::to_owned) })
     }
 
