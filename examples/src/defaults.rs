@@ -1,7 +1,5 @@
 //! Which registry is used when nothing else is said.
 
-use std::path::PathBuf;
-
 /// The registry's URL: the local server of the backend that was built in, or else a directory of this user.
 #[must_use]
 pub fn registry_url() -> String {
@@ -12,13 +10,7 @@ pub fn registry_url() -> String {
     if cfg!(feature = "consul") {
         return "consul://127.0.0.1:8500".to_owned();
     }
-    callsign::file::url(&own_dir().join("callsign-book"))
-}
-
-/// A place that other users of the machine do not write to, where there is one.
-fn own_dir() -> PathBuf {
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    runtime.filter(|dir| dir.is_absolute() && dir.is_dir()).unwrap_or_else(std::env::temp_dir)
+    callsign::file::own_url()
 }
 
 #[cfg(test)]

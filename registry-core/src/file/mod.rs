@@ -102,6 +102,16 @@ pub fn url(dir: &Path) -> String {
     url
 }
 
+/// The URL of a directory of this user, for programs that are not told of another registry: all of them then find each
+/// other. It is in `$XDG_RUNTIME_DIR`, which other users of the machine do not write to, or else in the directory for
+/// temporary files.
+#[must_use]
+pub fn own_url() -> String {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let dir = runtime.filter(|dir| dir.is_absolute() && dir.is_dir()).unwrap_or_else(std::env::temp_dir);
+    url(&dir.join("callsign"))
+}
+
 fn root(url: &RegistryUrl) -> Result<PathBuf> {
     let form = "write file:///absolute/dir, with three slashes";
     if url.tls() || url.credentials().is_some() {
