@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use crate::accepts;
 use crate::args::RegisterArgs;
 use crate::command::Command;
-use crate::exit::{Failure, INPUT, OK, fix};
+use crate::exit::{Failure, OK, fix};
 use crate::output::note;
 use crate::signals::{Signal, Signals, Told};
 
@@ -53,7 +53,7 @@ pub(crate) async fn run(args: &RegisterArgs, instance: Instance, registry: &Regi
         ));
     }
     let mut command = Command::start(&args.command)?;
-    if let Some(code) = until_it_accepts(args, &mut command, &mut signals).await {
+    if let Some(code) = until_it_accepts(args, &mut command, &mut signals).await? {
         return Ok(code);
     }
     let mut registration = registry.keep_registered(instance);
@@ -127,7 +127,11 @@ async fn alone(
 }
 
 /// Waits for the command's port. Its exit code, if there is nothing to register.
-async fn until_it_accepts(args: &RegisterArgs, command: &mut Command, signals: &mut Signals) -> Option<u8> {
+async fn until_it_accepts(
+    args: &RegisterArgs,
+    command: &mut Command,
+    signals: &mut Signals,
+) -> Result<Option<u8>, Failure> {
     let wait = args.wait.unwrap_or(WAIT);
     let mut accepted = std::pin::pin!(accepts::within(&args.address, wait));
     loop {
@@ -140,17 +144,16 @@ async fn until_it_accepts(args: &RegisterArgs, command: &mut Command, signals: &
                     command.name(),
                     args.address
                 ));
-                return Some(code);
+                return Ok(Some(code));
             }
             told = signals.next() => match told {
                 Told::Pass(signal) => command.pass(signal),
-                Told::End(signal) => return Some(end(command, signals, signal).await),
+                Told::End(signal) => return Ok(Some(end(command, signals, signal).await)),
             },
             accepted = &mut accepted => {
-                let Err(error) = accepted else { return None };
-                note(format_args!("error: {}", never(args, wait, &error)));
+                let Err(error) = accepted else { return Ok(None) };
                 stop(command).await;
-                return Some(INPUT);
+                return Err(Failure::input(never(args, wait, &error)));
             }
         }
     }

@@ -179,7 +179,7 @@ async fn nothing_is_registered_before_the_port_accepts() {
     let args = [&["register", "web", &address, "--wait", "300ms"][..], &server("")].concat();
     let mut never = Running::start(&url, &args);
     let pid = never.said("pid ").await.parse().unwrap();
-    let said = never.noted("error: ").await;
+    let said = never.failed().await;
     for says in [&*address, "within 300ms", "refused", "--wait"] {
         assert!(said.contains(says), "{said}");
     }

@@ -113,6 +113,11 @@ impl Running {
         line(&mut self.err, &format!("callsign: {begins}")).await
     }
 
+    /// Why it failed.
+    pub(crate) async fn failed(&mut self) -> String {
+        line(&mut self.err, "error: ").await
+    }
+
     /// The next JSON line for which `holds`.
     pub(crate) async fn json(&mut self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let reading = async {
