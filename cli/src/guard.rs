@@ -5,13 +5,11 @@
 //! hides why a command cannot be started.
 
 use std::ffi::OsStr;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::process::{Child, Command, Stdio};
 
 /// The first argument of one; the second is the command's process id.
 const ARGUMENT: &str = "--guard-of";
-/// What it is told when it is not needed any more.
-const DISMISSED: u8 = b'.';
 
 #[derive(Debug)]
 pub(crate) struct Guard(Child);
@@ -30,10 +28,8 @@ impl Guard {
 
     /// The process has ended: there is nothing left to watch over.
     pub(crate) fn dismiss(mut self) {
-        if let Some(mut pipe) = self.0.stdin.take() {
-            // If it has ended already that is as well.
-            let _ = pipe.write_all(&[DISMISSED]);
-        }
+        // Before the pipe is closed, which would call it to its work.
+        let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
@@ -55,10 +51,8 @@ fn watch_over(id: i32) {
     use rustix::process::{Pid, Signal, kill_process_group};
     let Some(group) = Pid::from_raw(id) else { return };
     let leader = Leader::of(group);
-    let mut told = [0];
-    if matches!(io::stdin().read(&mut told), Ok(1)) && told[0] == DISMISSED {
-        return;
-    }
+    // Nothing is ever written: it ends, or fails, when the other end is gone.
+    let _ = io::stdin().read(&mut [0]);
     if leader.has_ended(false) {
         return;
     }

@@ -1,4 +1,4 @@
-//! Snapshots as JSON, one object a line, in an order of fields that stays: [`line`]. It is written as it is made, so
+//! Snapshots as JSON, one object a line, in an order of fields that stays: [`line()`]. It is written as it is made, so
 //! that 10,000 instances take no memory of their own.
 
 use std::collections::BTreeMap;

@@ -46,7 +46,7 @@ impl Live {
         for line in self.frame(now, size) {
             screen.push_str(&line);
             screen.push_str(CLEAR_LINE);
-            screen.push_str("\r\n");
+            screen.push('\n');
         }
         screen.push_str(CLEAR_BELOW);
         let mut out = stdout();

@@ -119,7 +119,7 @@ impl Running {
     }
 
     /// The next JSON line for which `holds`.
-    pub(crate) async fn json(&mut self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) async fn json(&mut self, what: &str, mut holds: impl FnMut(&Value) -> bool) -> Value {
         let reading = async {
             loop {
                 let line =
