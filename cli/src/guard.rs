@@ -5,7 +5,7 @@
 //! hides why a command cannot be started.
 
 use std::ffi::OsStr;
-use std::io::{self, Read};
+use std::io;
 use std::process::{Child, Command, Stdio};
 
 /// The first argument of one; the second is the command's process id.
@@ -48,6 +48,8 @@ pub(crate) fn is_one() -> bool {
 
 #[cfg(unix)]
 fn watch_over(id: i32) {
+    use std::io::Read;
+
     use rustix::process::{Pid, Signal, kill_process_group};
     let Some(group) = Pid::from_raw(id) else { return };
     let leader = Leader::of(group);

@@ -12,6 +12,7 @@ pub(crate) enum Told {
     /// To end.
     End(Signal),
     /// Something that only a command knows the meaning of.
+    #[cfg_attr(not(unix), allow(dead_code))]
     Pass(Signal),
 }
 

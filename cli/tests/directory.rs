@@ -80,6 +80,21 @@ async fn one_signal_leaves_and_a_second_leaves_at_once() {
     assert_eq!(one.code().await, 0);
 }
 
+#[tokio::test]
+async fn a_hangup_that_is_to_be_ignored_is() {
+    let dir = Directory::new();
+    let mut nohup = tokio::process::Command::new("sh");
+    nohup.args(["-c", "trap '' HUP; exec \"$0\" register web 10.0.0.1:80", env!("CARGO_BIN_EXE_callsign")]);
+    nohup.env("CALLSIGN_REGISTRY", dir.url("?drain=0s")).kill_on_drop(true);
+    nohup.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut nohup = Running::of(nohup);
+    nohup.noted("registered ").await;
+    nohup.signal(Signal::HUP);
+    assert!(timeout(Duration::from_millis(400), nohup.child.wait()).await.is_err());
+    nohup.signal(Signal::TERM);
+    assert_eq!(nohup.code().await, 0);
+}
+
 /// The promise of the tool: any program, and no trace of it left however it ends.
 #[tokio::test]
 async fn a_kill_9_of_the_command_or_of_us_takes_it_away() {

@@ -58,6 +58,14 @@ async fn a_wrong_password_is_a_state_and_mended_without_a_restart() {
     let check: Value = serde_json::from_slice(&check.stdout).unwrap();
     assert!(check["ok"] == false && check["read"]["fix"].is_string(), "{check}");
 
+    // Mended where we look, and then at the registry.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "canary-wrong").unwrap();
+    let from_file = format!("{}?password_file={}", as_user(&url, "al"), file.path().display());
+    let mut mended = Running::start(&from_file, &["watch", "web", "--json"]);
+    mended.json("it is refused", pending).await;
+    std::fs::write(file.path(), "canary-right").unwrap();
+    mended.json("it is listed", |line| line["freshness"]["state"] == "fresh").await;
     root.change_password("al", "canary-wrong").await.unwrap();
     web.noted("registered ").await;
     json.json("it is there", |line| confirmed(line) == [&*address]).await;

@@ -96,7 +96,30 @@ async fn an_outage_is_a_state_and_passes() {
     assert_eq!(web.code().await, 7);
 }
 
-/// The command is served by nobody's leave: it starts, and is registered as soon as there is a registry.
+/// The newest claim wins; who serves goes on serving, and takes nothing of the newcomer's along.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_outlives_its_registration() {
+    let (_etcd, raw, url) = start("?drain=0s").await;
+    let (_port, port) = free();
+    let address = format!("127.0.0.1:{port}");
+    let mut old = Running::start(&url, &[&["register", "web", &address][..], &server(&port)].concat());
+    old.noted("registered ").await;
+    let mut new = Running::start(&url, &["register", "web", &address, "--version", "2"]);
+    new.noted("registered ").await;
+    let taken = old.noted(&format!("web/{address} was registered by somebody else")).await;
+    assert!(taken.contains("serves on"), "{taken}");
+    assert!(tokio::net::TcpStream::connect(&address).await.is_ok());
+    old.signal(Signal::TERM);
+    assert_eq!(old.code().await, 7);
+    assert_eq!(raw.count("services/web/").await.unwrap(), 1);
+    // Without a command nothing is left to do.
+    let mut newest = Running::start(&url, &["register", "web", &address, "--version", "3"]);
+    newest.noted("registered ").await;
+    assert!(new.failed().await.contains("somebody else"));
+    assert_eq!(new.code().await, 1);
+}
+
+/// The command starts all the same, and is registered as soon as there is a registry.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_registry_that_is_down_at_first_is_waited_for() {
     let (mut etcd, _raw, url) = start("").await;
