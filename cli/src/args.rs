@@ -14,7 +14,7 @@ pub(crate) const VARIABLE: &str = "CALLSIGN_REGISTRY";
 
 const REGISTRIES: &str = "\
 Registries: file:///DIR, static:NAME=HOST:PORT,..., and etcd://HOST:PORT/PREFIX or etcd+tls://... in a build with the
-features `etcd` and `tls` (`full` is all of them). A URL on the command line is seen by every user of the machine: a
+features `consul`, `etcd` and `tls` (`full` is all of them). A URL on the command line is seen by every user of the machine: a
 password belongs in the variable or in a file that the URL names (password_file=FILE).";
 
 const EXAMPLES: &str = "\
