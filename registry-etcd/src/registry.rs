@@ -10,7 +10,7 @@ use callsign_core::{
 };
 use etcd_client::{GetOptions, KeyValue, LeaseGrantOptions, PutOptions, Txn, TxnOp};
 use tokio::runtime::Handle;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::identity::Identity;
 use crate::index::{Index, Scope, Seen};
@@ -19,7 +19,7 @@ use crate::lease::EtcdLease;
 use crate::list::{after, end_of, start_of};
 use crate::members::{Link, Members, Repeat};
 use crate::source::EtcdSource;
-use crate::wire::Format;
+use crate::wire::{Format, leaves_out};
 
 /// Keys a page when only names are asked for.
 const NAMES: i64 = 1000;
@@ -193,6 +193,12 @@ impl Protocol for EtcdProtocol {
     }
 
     fn lease(&self, instance: &Instance) -> EtcdLease {
+        if leaves_out(self.format, instance) {
+            warn!(
+                service = %instance.service(), id = %instance.id(), format = ?self.format,
+                "this format holds the address alone: weight, protocol, zone, version and metadata are not published"
+            );
+        }
         let key = self.keys.of_instance(self.format, instance.service(), instance.id());
         EtcdLease::new(Arc::clone(&self.members), key, self.format, self.settings.ttl)
     }

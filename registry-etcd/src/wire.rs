@@ -93,6 +93,17 @@ pub(crate) fn encode(format: Format, instance: &Instance) -> Option<Vec<u8>> {
     }
 }
 
+/// Whether a format has no place for some of what an instance says.
+pub(crate) fn leaves_out(format: Format, instance: &Instance) -> bool {
+    let bare = matches!(format, Format::GoKit | Format::GoZero);
+    let says_more = instance.weight() != 1
+        || instance.protocol().is_some()
+        || instance.zone().is_some()
+        || instance.version().is_some()
+        || !instance.metadata().is_empty();
+    bare && says_more
+}
+
 /// What any of the formats that are JSON objects may have. Values where the frameworks' types are not the only ones
 /// that are met.
 #[derive(Deserialize)]

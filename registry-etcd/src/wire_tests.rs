@@ -341,3 +341,13 @@ proptest! {
         let _ = service_of("services/", &value);
     }
 }
+
+#[test]
+fn what_a_format_has_no_place_for_is_known() {
+    let plain = Instance::new("book", "h:1").unwrap();
+    let weighed = plain.clone().with_weight(2);
+    for (_, format) in Format::ALL {
+        let bare = matches!(format, Format::GoKit | Format::GoZero);
+        assert_eq!((leaves_out(format, &plain), leaves_out(format, &weighed)), (false, bare), "{format:?}");
+    }
+}
