@@ -1,6 +1,8 @@
 //! [`Fixture`]: a registry to test, with everything that can be done to it, and [`Caps`]: what may be expected of it.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -230,6 +232,43 @@ pub trait Fixture: Debug + Send + Sync + 'static {
     fn link(&self) -> Result<&Proxy> {
         inapplicable("cut its link")
     }
+}
+
+/// A fixture whose server is reached over links, for the rows of the fault matrix.
+#[async_trait]
+pub trait Served: Fixture + Sized {
+    /// Starts a server.
+    ///
+    /// # Panics
+    /// It cannot be found or started.
+    async fn start_with(open: Open) -> Self;
+
+    /// The registry's URL, through a link.
+    fn url_via(&self, addr: SocketAddr) -> String;
+
+    /// Another link to the same server.
+    ///
+    /// # Panics
+    /// No port can be listened on.
+    async fn another_link(&self) -> Proxy;
+
+    /// Opens the registry through a link.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    fn open_via(&self, link: &Proxy, tuning: &Tuning) -> Result<Registry>;
+
+    /// The entries of a service, each with what is another once it was registered anew.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    async fn written(&self, service: &ServiceName) -> Result<BTreeSet<(String, String)>>;
+
+    /// Deletes all entries of a service, and returns how many there were.
+    ///
+    /// # Errors
+    /// They cannot be deleted.
+    async fn delete_all(&self, service: &ServiceName) -> Result<usize>;
 }
 
 /// A registry that a URL names and that needs no server.

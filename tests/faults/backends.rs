@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use callsign::{Instance, Snapshot, State};
+use callsign_testkit::fixture::Served;
 use callsign_testkit::wait::{eventually, ok, until};
 use tokio::time::{Instant, sleep};
 
@@ -10,9 +11,8 @@ use crate::backend::Backend;
 use crate::scene::{Scene, TTL, TUNING, long};
 
 /// Row 6: killed. Its entry is gone with its TTL, and calls leave it at once.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn row_6_backend_killed() {
-    let mut scene = Scene::set(TUNING).await;
+pub(crate) async fn row_6_backend_killed<F: Served>() {
+    let mut scene = Scene::<F>::set(TUNING).await;
     let dead = scene.backends.pop().unwrap();
     let dead_id = dead.id.clone();
     let killed = Instant::now();
@@ -32,9 +32,8 @@ async fn row_6_backend_killed() {
 }
 
 /// Row 7: asked to leave: it says so first, and no call fails.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn row_7_backend_leaves() {
-    let mut scene = Scene::set(TUNING).await;
+pub(crate) async fn row_7_backend_leaves<F: Served>() {
+    let mut scene = Scene::<F>::set(TUNING).await;
     let mut leaver = scene.backends.pop().unwrap();
     let id = leaver.id.clone();
     leaver.process().terminate().unwrap();
@@ -46,9 +45,8 @@ async fn row_7_backend_leaves() {
 }
 
 /// Row 7: one after the other is replaced, over and over.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn row_7_rolling_restarts() {
-    let mut scene = Scene::set(TUNING).await;
+pub(crate) async fn row_7_rolling_restarts<F: Served>() {
+    let mut scene = Scene::<F>::set(TUNING).await;
     let url = scene.url();
     for round in 0..long(8, 100).as_secs() {
         let new = Backend::start(&url, &scene.service).await;
@@ -63,9 +61,8 @@ async fn row_7_rolling_restarts() {
 }
 
 /// Row 8: frozen for three TTLs. It expires once, and is back once it goes on.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn row_8_backend_frozen() {
-    let mut scene = Scene::set(TUNING).await;
+pub(crate) async fn row_8_backend_frozen<F: Served>() {
+    let mut scene = Scene::<F>::set(TUNING).await;
     let id = scene.backends[0].id.clone();
     let start = Instant::now();
     scene.backends[0].process().pause().unwrap();
@@ -86,9 +83,8 @@ async fn row_8_backend_frozen() {
 }
 
 /// Row 8: a successor has the id by the time that the frozen one goes on: it is not overwritten.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn row_8_no_zombie_overwrites_its_successor() {
-    let mut scene = Scene::set(TUNING).await;
+pub(crate) async fn row_8_no_zombie_overwrites_its_successor<F: Served>() {
+    let mut scene = Scene::<F>::set(TUNING).await;
     let id = scene.backends[0].id.clone();
     scene.backends[0].process().pause().unwrap();
     until(&mut scene.watch, TTL + Duration::from_secs(3), "expired", |s| s.get(&id).is_none()).await;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use callsign::{InstanceId, Snapshot, Status};
-use callsign_testkit::fixture::{Fixture, Tuning};
+use callsign_testkit::etcd::EtcdFixture;
+use callsign_testkit::fixture::{Fixture, Served, Tuning};
 use callsign_testkit::record::confirmed;
 use callsign_testkit::wait::{eventually, ok, until, until_status};
 use tokio::time::{Instant, sleep};
@@ -12,9 +13,8 @@ use crate::scene::{BACK, Scene, TTL, TUNING, long};
 
 /// Row 9: no registrar reaches the registry for three TTLs: all entries expire, one soon after the other, and from
 /// the third on they are held.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn row_9_registrars_cut_off() {
-    let mut scene = Scene::set(TUNING).await;
+pub(crate) async fn row_9_registrars_cut_off<F: Served>() {
+    let mut scene = Scene::<F>::set(TUNING).await;
     let start = Instant::now();
     scene.servers_link.blackhole();
     eventually(TTL + Duration::from_secs(3), "all entries are gone", async || scene.entries().await == 0)
@@ -30,9 +30,8 @@ async fn row_9_registrars_cut_off() {
 }
 
 /// Row 10: the instancer does not reach the registry for five minutes, while one comes and one goes.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn row_10_instancer_cut_off() {
-    let mut scene = Scene::set(TUNING).await;
+pub(crate) async fn row_10_instancer_cut_off<F: Served>() {
+    let mut scene = Scene::<F>::set(TUNING).await;
     scene.fixture.link().unwrap().blackhole();
     scene.goes_stale(Duration::from_secs(15)).await;
     let new = crate::backend::Backend::start(&scene.url(), &scene.service).await;
@@ -51,9 +50,8 @@ async fn row_10_instancer_cut_off() {
 }
 
 /// Row 13: history is compacted away while the watch is cut off.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn row_13_compacted_while_cut_off() {
-    let mut scene = Scene::set(TUNING).await;
+pub(crate) async fn row_13_compacted_while_cut_off() {
+    let mut scene = Scene::<EtcdFixture>::set(TUNING).await;
     let link = scene.fixture.link().unwrap();
     link.cut();
     let new = crate::backend::Backend::start(&scene.url(), &scene.service).await;
@@ -73,9 +71,8 @@ async fn row_13_compacted_while_cut_off() {
 }
 
 /// Row 13 again, with the watch open: a compaction alone disturbs nobody.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn row_13_compacted_while_open() {
-    let mut scene = Scene::set(TUNING).await;
+pub(crate) async fn row_13_compacted_while_open() {
+    let mut scene = Scene::<EtcdFixture>::set(TUNING).await;
     let before = scene.watch.snapshot();
     for n in 0..20 {
         scene.fixture.raw().put(&format!("elsewhere/{n}"), b"x", 0).await.unwrap();
@@ -90,29 +87,27 @@ async fn row_13_compacted_while_open() {
 }
 
 /// Row 21: a link that is slow, narrow, in pieces and broken now and then loses no registration.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn row_21_slow_link() {
-    let scene = Scene::set(Tuning { ttl: Some(Duration::from_secs(15)), ..TUNING }).await;
+pub(crate) async fn row_21_slow_link<F: Served>() {
+    let scene = Scene::<F>::set(Tuning { ttl: Some(Duration::from_secs(15)), ..TUNING }).await;
     for link in [&scene.servers_link, scene.fixture.link().unwrap()] {
         link.latency(Duration::from_secs(1));
         link.bandwidth(8_000);
         link.slice(40);
     }
-    let before = scene.fixture.raw().list(&scene.fixture.prefix(&scene.service)).await.unwrap();
+    let before = scene.fixture.written(&scene.service).await.unwrap();
     let until_then = Instant::now() + long(20, 60);
     while Instant::now() < until_then {
         sleep(Duration::from_secs(1)).await;
         assert_eq!(scene.entries().await, 4);
     }
-    let after = scene.fixture.raw().list(&scene.fixture.prefix(&scene.service)).await.unwrap();
+    let after = scene.fixture.written(&scene.service).await.unwrap();
     assert_eq!(before, after, "an entry was lost and written again");
     scene.end_unharmed().await;
 }
 
 /// Row 21: resets alone cost no registration either.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn row_21_resets() {
-    let mut scene = Scene::set(TUNING).await;
+pub(crate) async fn row_21_resets<F: Served>() {
+    let mut scene = Scene::<F>::set(TUNING).await;
     let registry = ok(scene.fixture.open_via(&scene.servers_link, &TUNING), "open");
     let other = "other".parse::<callsign::ServiceName>().unwrap();
     let instance = callsign::Instance::new(&other, "127.0.0.1:9").unwrap();

@@ -6,9 +6,22 @@
 // Helpers of tests report by panicking, as tests do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+/// Tests of rows, each on one registry.
+macro_rules! rows {
+    ($fixture:ty; $($module:ident: $($row:ident),* $(,)?;)*) => {$($(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $row() {
+            crate::$module::$row::<$fixture>().await;
+        }
+    )*)*};
+}
+
 mod backend;
 mod backends;
 mod changes;
+#[cfg(feature = "consul")]
+mod consul;
+mod etcd;
 mod links;
 mod outages;
 mod scale;

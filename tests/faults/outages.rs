@@ -1,38 +1,32 @@
 //! Rows 1 to 5: the registry is killed, frozen, away for long, wiped.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use callsign::{Instance, Status};
-use callsign_testkit::fixture::{Fixture, Tuning};
+use callsign_testkit::etcd::EtcdFixture;
+use callsign_testkit::fixture::{Fixture, Served, Tuning};
 use callsign_testkit::wait::{eventually, ok, until, until_status};
 use tokio::time::sleep;
 
 use crate::scene::{BACK, Scene, TUNING, long};
 
 /// Row 1: killed for a minute, back with its data.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn row_1_killed_for_a_minute() {
-    let mut scene = Scene::set(TUNING).await;
-    let leases = async |scene: &Scene| -> BTreeSet<(String, i64)> {
-        let entries = scene.fixture.raw().list(&scene.fixture.prefix(&scene.service)).await.unwrap();
-        entries.into_iter().map(|entry| (entry.key, entry.lease)).collect()
-    };
-    let mut ever = leases(&scene).await;
+pub(crate) async fn row_1_killed_for_a_minute<F: Served>() {
+    let mut scene = Scene::<F>::set(TUNING).await;
+    let mut ever = scene.fixture.written(&scene.service).await.unwrap();
     scene.fixture.kill().await.unwrap();
     scene.goes_stale(Duration::from_secs(2)).await;
     sleep(long(12, 60)).await;
     scene.fixture.start().await.unwrap();
     scene.recovers(BACK).await;
-    ever.extend(leases(&scene).await);
-    assert!(ever.len() <= 8, "more than one new lease for an entry: {ever:?}");
+    ever.extend(scene.fixture.written(&scene.service).await.unwrap());
+    assert!(ever.len() <= 8, "an entry was written anew more than once: {ever:?}");
     scene.end_unharmed().await;
 }
 
 /// Row 2: frozen, so that nobody gets an error from it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn row_2_frozen_for_half_a_minute() {
-    let mut scene = Scene::set(TUNING).await;
+pub(crate) async fn row_2_frozen_for_half_a_minute<F: Served>() {
+    let mut scene = Scene::<F>::set(TUNING).await;
     let registry = ok(scene.fixture.open_via(&scene.servers_link, &TUNING), "open");
     let other = "other".parse::<callsign::ServiceName>().unwrap();
     let mut own = ok(registry.register(Instance::new(&other, "127.0.0.1:9").unwrap()).await, "register");
@@ -48,10 +42,9 @@ async fn row_2_frozen_for_half_a_minute() {
 }
 
 /// Row 3: away for ten TTLs.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn row_3_down_for_ten_ttls() {
+pub(crate) async fn row_3_down_for_ten_ttls<F: Served>() {
     let ttl = long(2, 5);
-    let mut scene = Scene::set(Tuning { ttl: Some(ttl), ..TUNING }).await;
+    let mut scene = Scene::<F>::set(Tuning { ttl: Some(ttl), ..TUNING }).await;
     scene.fixture.kill().await.unwrap();
     sleep(ttl * 10).await;
     scene.fixture.start().await.unwrap();
@@ -60,9 +53,8 @@ async fn row_3_down_for_ten_ttls() {
 }
 
 /// Row 4: it comes back empty.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn row_4_wiped() {
-    let mut scene = Scene::set(TUNING).await;
+pub(crate) async fn row_4_wiped<F: Served>() {
+    let mut scene = Scene::<F>::set(TUNING).await;
     scene.fixture.wipe().await.unwrap();
     scene.fixture.start().await.unwrap();
     scene.recovers(BACK).await;
@@ -71,9 +63,8 @@ async fn row_4_wiped() {
 
 /// Row 4, the treacherous form: by the time that anybody reconnects, the new history is longer than the old one,
 /// and nothing in an answer tells the two apart.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn row_4_wiped_and_its_revision_ahead() {
-    let mut scene = Scene::set(TUNING).await;
+pub(crate) async fn row_4_wiped_and_its_revision_ahead() {
+    let mut scene = Scene::<EtcdFixture>::set(TUNING).await;
     let revision = scene.fixture.raw().revision().await.unwrap();
     scene.servers_link.cut();
     scene.fixture.link().unwrap().cut();
@@ -106,10 +97,9 @@ async fn row_4_wiped_and_its_revision_ahead() {
 }
 
 /// Row 5: it comes back empty, and one of the four is dead by then: that one is held until grace ends.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn row_5_wiped_and_one_dead() {
+pub(crate) async fn row_5_wiped_and_one_dead<F: Served>() {
     let grace = long(4, 30);
-    let mut scene = Scene::set(Tuning { grace: Some(grace), ..TUNING }).await;
+    let mut scene = Scene::<F>::set(Tuning { grace: Some(grace), ..TUNING }).await;
     scene.fixture.wipe().await.unwrap();
     let killed = tokio::time::Instant::now();
     let dead = scene.backends.pop().unwrap();

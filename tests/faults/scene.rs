@@ -1,10 +1,9 @@
-//! [`Scene`]: four backend processes registered in an etcd of their own, a recorded watch, and calls to them.
+//! [`Scene`]: four backend processes registered in a registry of their own, a recorded watch, and calls to them.
 
 use std::time::Duration;
 
 use callsign::{InstanceId, InstanceWatch, Registry, ServiceName, Snapshot};
-use callsign_testkit::etcd::EtcdFixture;
-use callsign_testkit::fixture::{Fixture, Tuning, with_query};
+use callsign_testkit::fixture::{Served, Tuning, with_query};
 use callsign_testkit::proxy::Proxy;
 use callsign_testkit::record::{Recorder, confirmed};
 use callsign_testkit::wait::{eventually, ok, until};
@@ -26,8 +25,8 @@ pub(crate) fn long(short: u64, full: u64) -> Duration {
     Duration::from_secs(if callsign_testkit::conformance::full() { full } else { short })
 }
 
-pub(crate) struct Scene {
-    pub(crate) fixture: EtcdFixture,
+pub(crate) struct Scene<F> {
+    pub(crate) fixture: F,
     pub(crate) service: ServiceName,
     /// The link of the backends; that of the watch is the fixture's own.
     pub(crate) servers_link: Proxy,
@@ -40,9 +39,9 @@ pub(crate) struct Scene {
     tuning: Tuning,
 }
 
-impl Scene {
+impl<F: Served> Scene<F> {
     pub(crate) async fn set(tuning: Tuning) -> Self {
-        let fixture = EtcdFixture::start(callsign::open).await;
+        let fixture = F::start_with(callsign::open).await;
         let servers_link = fixture.another_link().await;
         let service: ServiceName = "book".parse().unwrap();
         let clients = ok(fixture.open(&tuning), "open");
@@ -69,7 +68,7 @@ impl Scene {
         ids
     }
 
-    /// How many entries etcd has.
+    /// How many entries the registry has.
     pub(crate) async fn entries(&self) -> usize {
         self.fixture.count(&self.service).await.unwrap_or(0)
     }
@@ -81,7 +80,7 @@ impl Scene {
         assert!(before.iter().eq(stale.iter()), "{before:?} then {stale:?}");
     }
 
-    /// etcd has the entries of all backends, and the watch is fresh and confirms them, within `within`.
+    /// The registry has the entries of all backends, and the watch is fresh and confirms them, within `within`.
     pub(crate) async fn recovers(&mut self, within: Duration) {
         let (start, all) = (Instant::now(), self.ids());
         eventually(within, "all entries are back", async || self.entries().await == all.len()).await;

@@ -3,6 +3,7 @@
 mod api;
 mod server;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use tokio::sync::Mutex;
 pub use api::Api;
 pub use server::Consul;
 
-use crate::fixture::{Caps, Fixture, Open, SecondClaim, Tuning, with_query};
+use crate::fixture::{Caps, Fixture, Open, SecondClaim, Served, Tuning, with_query};
 use crate::proxy::Proxy;
 use crate::server::Server;
 
@@ -45,21 +46,6 @@ impl ConsulFixture {
     #[must_use]
     pub fn raw(&self) -> &Api {
         &self.raw
-    }
-
-    /// The registry's URL, through a link to the agent.
-    #[must_use]
-    pub fn url_via(&self, addr: SocketAddr) -> String {
-        format!("consul://{addr}")
-    }
-
-    /// Another link to the same agent.
-    ///
-    /// # Panics
-    /// No port can be listened on.
-    pub async fn another_link(&self) -> Proxy {
-        let addr = self.server.lock().await.addr();
-        Proxy::start(addr).await.unwrap()
     }
 
     /// The id of an entry in the agent: ours has its service before it.
@@ -95,7 +81,7 @@ impl Fixture for ConsulFixture {
     }
 
     fn open(&self, tuning: &Tuning) -> Result<Registry> {
-        (self.open)(&with_query(&self.url_via(self.link.addr()), &tuning.query()))
+        self.open_via(&self.link, tuning)
     }
 
     async fn count(&self, service: &ServiceName) -> Result<usize> {
@@ -167,5 +153,45 @@ impl Fixture for ConsulFixture {
 
     fn link(&self) -> Result<&Proxy> {
         Ok(&self.link)
+    }
+}
+
+#[async_trait]
+impl Served for ConsulFixture {
+    async fn start_with(open: Open) -> Self {
+        Self::start(open).await
+    }
+
+    fn url_via(&self, addr: SocketAddr) -> String {
+        format!("consul://{addr}")
+    }
+
+    async fn another_link(&self) -> Proxy {
+        let addr = self.server.lock().await.addr();
+        Proxy::start(addr).await.unwrap()
+    }
+
+    fn open_via(&self, link: &Proxy, tuning: &Tuning) -> Result<Registry> {
+        (self.open)(&with_query(&self.url_via(link.addr()), &tuning.query()))
+    }
+
+    async fn written(&self, service: &ServiceName) -> Result<BTreeSet<(String, String)>> {
+        let entries = self.raw.get(&format!("health/service/{service}")).await.map_err(failed)?;
+        let of = |entry: &serde_json::Value| {
+            let service = &entry["Service"];
+            (service["ID"].to_string(), service["CreateIndex"].to_string())
+        };
+        Ok(entries.as_array().into_iter().flatten().map(of).collect())
+    }
+
+    async fn delete_all(&self, service: &ServiceName) -> Result<usize> {
+        let entries = self.raw.get(&format!("health/service/{service}")).await.map_err(failed)?;
+        let entries = entries.as_array().cloned().unwrap_or_default();
+        for entry in &entries {
+            let id = entry["Service"]["ID"].as_str().unwrap_or_default();
+            let id = utf8_percent_encode(id, NON_ALPHANUMERIC).to_string();
+            self.raw.deregister(&id).await.map_err(failed)?;
+        }
+        Ok(entries.len())
     }
 }

@@ -6,6 +6,7 @@ mod member;
 mod secured;
 mod users;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,7 +20,7 @@ pub use member::Etcd;
 pub use secured::SecuredCluster;
 pub use users::Permission;
 
-use crate::fixture::{Caps, Fixture, Open, SecondClaim, Tuning, with_query};
+use crate::fixture::{Caps, Fixture, Open, SecondClaim, Served, Tuning, with_query};
 use crate::proxy::Proxy;
 use crate::server::Server;
 
@@ -77,35 +78,9 @@ impl EtcdFixture {
         self.url_via(self.link.addr())
     }
 
-    /// The registry's URL, through another link to the same server.
-    #[must_use]
-    pub fn url_via(&self, addr: SocketAddr) -> String {
-        let format = match self.format {
-            Format::Grpc => "grpc",
-            Format::GoKit => "gokit",
-        };
-        format!("etcd://{addr}/{PREFIX}?format={format}")
-    }
-
-    /// Another link to the same server.
-    ///
-    /// # Panics
-    /// No port can be listened on.
-    pub async fn another_link(&self) -> Proxy {
-        Proxy::start(self.raw_addr().await).await.unwrap()
-    }
-
     /// Where the server itself serves.
     pub async fn raw_addr(&self) -> SocketAddr {
         self.server.lock().await.addr()
-    }
-
-    /// Opens the registry through another link.
-    ///
-    /// # Errors
-    /// It cannot be opened.
-    pub fn open_via(&self, link: &Proxy, tuning: &Tuning) -> Result<Registry> {
-        (self.open)(&with_query(&self.url_via(link.addr()), &tuning.query()))
     }
 
     /// The prefix of a service's keys, as the format writes it.
@@ -217,5 +192,38 @@ impl Fixture for EtcdFixture {
 
     fn link(&self) -> Result<&Proxy> {
         Ok(&self.link)
+    }
+}
+
+#[async_trait]
+impl Served for EtcdFixture {
+    async fn start_with(open: Open) -> Self {
+        Self::start(open).await
+    }
+
+    fn url_via(&self, addr: SocketAddr) -> String {
+        let format = match self.format {
+            Format::Grpc => "grpc",
+            Format::GoKit => "gokit",
+        };
+        format!("etcd://{addr}/{PREFIX}?format={format}")
+    }
+
+    async fn another_link(&self) -> Proxy {
+        Proxy::start(self.raw_addr().await).await.unwrap()
+    }
+
+    fn open_via(&self, link: &Proxy, tuning: &Tuning) -> Result<Registry> {
+        (self.open)(&with_query(&self.url_via(link.addr()), &tuning.query()))
+    }
+
+    async fn written(&self, service: &ServiceName) -> Result<BTreeSet<(String, String)>> {
+        let entries = self.raw.list(&self.prefix(service)).await.map_err(failed)?;
+        Ok(entries.into_iter().map(|entry| (entry.key, entry.lease.to_string())).collect())
+    }
+
+    async fn delete_all(&self, service: &ServiceName) -> Result<usize> {
+        let deleted = self.raw.delete_prefix(&self.prefix(service)).await.map_err(failed)?;
+        usize::try_from(deleted).map_err(|error| Error::new(ErrorKind::Other, error.to_string()))
     }
 }
