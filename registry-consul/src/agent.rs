@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use callsign_core::{Address, Error, ErrorKind, HttpAnswer, HttpClient, Result};
+use callsign_core::{Error, ErrorKind, HttpAnswer, HttpClient, Result};
 use http::{HeaderValue, Method, Request};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::error::refusal;
 use crate::token::Token;
@@ -19,6 +18,8 @@ const AS_IT_IS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 /// Consul filters out what a token may not read, and says so in no other way.
 const FILTERED: &str = "x-consul-results-filtered-by-acls";
 const KNOWN_LEADER: &str = "x-consul-knownleader";
+/// What who has no token may do.
+const POLICY: &str = "x-consul-default-acl-policy";
 /// How a query was answered: of those that are streamed to the agent it never says that it knows a leader.
 const BACKEND: &str = "x-consul-query-backend";
 
@@ -36,7 +37,6 @@ pub(crate) struct Agent(Arc<Inner>);
 
 struct Inner {
     http: HttpClient,
-    address: Address,
     name: String,
     /// What stands before `/v1`, with no slash at its end.
     base: String,
@@ -82,18 +82,22 @@ impl Path {
 impl Agent {
     pub(crate) fn new(
         http: HttpClient,
-        address: Address,
+        name: String,
         base: &str,
         place: Place,
         token: Token,
         timeout: Duration,
     ) -> Self {
         let base = base.trim_end_matches('/').to_owned();
-        Self(Arc::new(Inner { http, name: address.to_string(), address, base, place, token, timeout }))
+        Self(Arc::new(Inner { http, name, base, place, token, timeout }))
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.0.name
+    }
+
+    pub(crate) fn has_token(&self) -> bool {
+        !matches!(self.0.token, Token::None)
     }
 
     /// The most that one exchange may take, unless it waits for a change.
@@ -110,7 +114,7 @@ impl Agent {
         body: Bytes,
         within: Duration,
     ) -> Result<HttpAnswer> {
-        let Inner { http, address, base, place, token, .. } = &*self.0;
+        let Inner { http, base, place, token, .. } = &*self.0;
         let path = path
             .with_some("dc", place.datacenter.as_deref())
             .with_some("ns", place.namespace.as_deref())
@@ -128,9 +132,7 @@ impl Agent {
         let request = request
             .body(body)
             .map_err(|error| Error::invalid(format!("the path of the {what}")).with_source(error))?;
-        http.send(what, address, request, within)
-            .await
-            .map_err(|error| error.context(format_args!("agent {}", self.name()).to_string()))
+        http.send(what, request, within).await.map_err(|error| error.context("Consul's agent"))
     }
 
     /// Reads: an answer that is no success is an error.
@@ -149,7 +151,14 @@ impl Agent {
 
     /// The answer, if it is a success.
     pub(crate) fn checked(&self, what: &str, answer: HttpAnswer) -> Result<HttpAnswer> {
-        if answer.status.is_success() { Ok(answer) } else { Err(refusal(what, self.name(), &answer)) }
+        if answer.status.is_success() {
+            return Ok(answer);
+        }
+        let error = refusal(what, self.name(), &answer);
+        Err(match &self.0.place.datacenter {
+            Some(datacenter) => error.context(format_args!("datacenter {datacenter:?}").to_string()),
+            None => error,
+        })
     }
 
     /// The same, if it is complete too: nothing was left out because we may not read it, and there is a leader who
@@ -173,8 +182,19 @@ impl Agent {
         Ok(answer)
     }
 
+    /// Whether an answer may be empty because who has no token may not read: Consul says so to nobody else.
+    pub(crate) fn shuts_out(&self, answer: &HttpAnswer) -> bool {
+        let denies = answer.headers.get(POLICY).is_some_and(|policy| policy == "deny");
+        denies && !self.has_token() && matches!(answer.body.trim_ascii(), b"[]" | b"{}" | b"null")
+    }
+
+    pub(crate) fn shut_out(&self, what: &str) -> Error {
+        let text = format!("agent {}, {what}: Consul shows nothing to who has no ACL token", self.name());
+        Error::new(ErrorKind::PermissionDenied, text)
+    }
+
     /// An answer's JSON.
-    pub(crate) fn parsed<T: DeserializeOwned>(&self, what: &str, answer: &HttpAnswer) -> Result<T> {
+    pub(crate) fn parsed<'a, T: Deserialize<'a>>(&self, what: &str, answer: &'a HttpAnswer) -> Result<T> {
         serde_json::from_slice(&answer.body).map_err(|error| {
             let text = format!("agent {}, {what}: this is no answer of Consul", self.name());
             Error::new(ErrorKind::Malformed, text).with_source(error)

@@ -200,9 +200,10 @@ impl Builder {
                 format!("registry {name} needs a Tokio runtime: open it inside #[tokio::main] or block_on");
             Error::new(ErrorKind::Unsupported, what).with_source(error)
         })?;
-        let http = HttpClient::new(Connector::new(self.access.tls.as_ref(), &["http/1.1"])?, runtime);
-        let timeout = self.settings.request_timeout;
-        let agent = Agent::new(http, self.agent, &self.base, self.place, self.token, timeout);
+        let connector = Connector::new(self.access.tls.as_ref(), &["http/1.1"])?;
+        let (agent, timeout) = (self.agent.to_string(), self.settings.request_timeout);
+        let http = HttpClient::new(self.agent, connector, runtime);
+        let agent = Agent::new(http, agent, &self.base, self.place, self.token, timeout);
         let (format, scope, settings) = (self.format, Arc::new(self.scope), self.settings);
         Registry::new(name, ConsulProtocol { agent, format, scope, settings })
     }

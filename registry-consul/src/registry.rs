@@ -84,7 +84,11 @@ impl ConsulProtocol {
     async fn read(&self) -> Result<String> {
         let what = "list of services";
         let answer = self.agent.get(what, Path::new(&["catalog", "services"])).await?;
-        self.agent.complete(what, answer).map(|_| "services of the catalog".to_owned())
+        let answer = self.agent.complete(what, answer)?;
+        if self.agent.shuts_out(&answer) {
+            return Err(self.agent.shut_out(what));
+        }
+        Ok("services of the catalog".to_owned())
     }
 
     async fn write(&self) -> Result<String> {
@@ -108,7 +112,8 @@ impl Protocol for ConsulProtocol {
     type Lease = ConsulLease;
 
     fn source(&self, service: &ServiceName) -> ConsulSource {
-        ConsulSource::new(self.agent.clone(), service, Arc::clone(&self.scope))
+        let rng = self.settings.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        ConsulSource::new(self.agent.clone(), service, Arc::clone(&self.scope), self.settings.verify, rng)
     }
 
     fn lease(&self, instance: &Instance) -> ConsulLease {
@@ -123,6 +128,9 @@ impl Protocol for ConsulProtocol {
         let what = "list of services";
         let answer = self.agent.get(what, Path::new(&["catalog", "services"])).await?;
         let answer = self.agent.complete(what, answer)?;
+        if self.agent.shuts_out(&answer) {
+            return Err(self.agent.shut_out(what));
+        }
         let all: BTreeMap<String, serde_json::Value> = self.agent.parsed(what, &answer)?;
         let (doubtful, of_nodes) = self.doubtful().await?;
         let mut names = Vec::new();

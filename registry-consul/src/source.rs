@@ -1,12 +1,12 @@
 //! [`ConsulSource`]: follows one service by blocking queries of the health endpoint.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use callsign_core::{HttpAnswer, Instance, InstanceId, Result, ServiceName, Source, Update};
+use callsign_core::{HttpAnswer, Instance, InstanceId, Removal, Result, ServiceName, Source, Update};
 use http::Method;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep_until};
@@ -22,8 +22,10 @@ const LATE: Duration = Duration::from_secs(3);
 /// Queries that return at once come so often at the most, but for [`BURST`] of them.
 const PAUSE: Duration = Duration::from_millis(100);
 const BURST: u32 = 2;
-/// Of our own time, what is read and compared takes at most one part in so many.
-const SHARE: u32 = 5;
+/// The most that passes until a list is read without waiting, but for the spread by a fifth and the wait before.
+const CHECK: Duration = Duration::from_secs(20);
+/// For each moment that it takes to read and compare an answer, this many pass until the next query.
+const SHARE: u32 = 2;
 
 /// How the catalog is read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -68,10 +70,22 @@ pub(crate) struct ConsulSource {
     /// Queries that may still be made at once, and when that was so.
     burst: u32,
     next_at: Instant,
+    /// How often to ask without waiting for a change, and when next: of what waits, Consul asks for rights only as it
+    /// begins.
+    every: Duration,
+    check_at: Instant,
+    rng: fastrand::Rng,
 }
 
 impl ConsulSource {
-    pub(crate) fn new(agent: Agent, service: &ServiceName, scope: Arc<Scope>) -> Self {
+    /// `check` is how often to ask whether we may still read.
+    pub(crate) fn new(
+        agent: Agent,
+        service: &ServiceName,
+        scope: Arc<Scope>,
+        check: Duration,
+        rng: fastrand::Rng,
+    ) -> Self {
         Self {
             agent,
             what: format!("list of {service}"),
@@ -82,10 +96,14 @@ impl ConsulSource {
             bad: HashMap::new(),
             burst: BURST,
             next_at: Instant::now(),
+            every: check.min(CHECK),
+            check_at: Instant::now(),
+            rng,
         }
     }
 
-    async fn ask(&self) -> Result<HttpAnswer> {
+    /// Asks at once, or for what is another than at an index.
+    async fn ask(&self, index: Option<u64>) -> Result<HttpAnswer> {
         let mut path = Path::new(&["health", "service", self.service.as_str()]);
         for tag in &self.scope.tags {
             path = path.with("tag", tag);
@@ -102,7 +120,7 @@ impl ConsulSource {
             Consistency::Stale => path.with("stale", "true"),
         };
         let mut within = self.agent.timeout();
-        if let Some(index) = self.index {
+        if let Some(index) = index {
             path = path.with("index", &index.to_string()).with("wait", &format!("{}s", WAIT.as_secs()));
             within = WAIT + LATE;
         }
@@ -129,31 +147,42 @@ impl ConsulSource {
         }
     }
 
-    /// What an answer lists; what cannot be understood is left out and counted.
-    fn read(&mut self, answer: &HttpAnswer) -> Result<BTreeMap<InstanceId, Instance>> {
-        let mut bad = HashMap::new();
-        let entries = match serde_json::from_slice::<Option<Vec<Entry>>>(&answer.body) {
-            Ok(entries) => entries.unwrap_or_default(),
-            Err(_) => self.one_by_one(answer, &mut bad)?,
-        };
-        let mut listed = BTreeMap::new();
+    /// What an answer lists; what cannot be understood is left out and counted. One entry after the other: ten thousand
+    /// of them take their room.
+    fn read(&mut self, answer: &HttpAnswer) -> Result<Listed> {
+        let entries: Option<Vec<&RawValue>> = self.agent.parsed(&self.what, answer)?;
+        let (mut read, mut bad) = (Listed::default(), HashMap::new());
         let mut marks: HashMap<InstanceId, String> = HashMap::new();
-        for entry in &entries {
-            let instances = match decode(&self.service, entry, &self.scope.taking) {
+        for (n, entry) in entries.unwrap_or_default().into_iter().enumerate() {
+            let entry: Entry = match serde_json::from_str(entry.get()) {
+                Ok(entry) => entry,
+                Err(error) => {
+                    bad.insert(format!("number {n}"), error.to_string());
+                    continue;
+                }
+            };
+            let instances = match decode(&self.service, &entry, &self.scope.taking) {
                 Ok(instances) => instances,
                 Err(why) => {
                     bad.insert(format!("{} on {}", entry.service.id, entry.node()), why);
                     continue;
                 }
             };
-            let mark = entry.service.incarnation().unwrap_or_default();
             for instance in instances {
-                // An instance that moved to another node leaves its old entry behind for a while.
-                if marks.get(instance.id()).is_some_and(|other| is_older(mark, other)) {
-                    continue;
+                let id = instance.id().clone();
+                if let Some(mark) = entry.service.incarnation() {
+                    // An instance that moved to another node leaves its old entry behind for a while.
+                    if marks.get(&id).is_some_and(|other| is_older(mark, other)) {
+                        continue;
+                    }
+                    marks.insert(id.clone(), mark.to_owned());
                 }
-                marks.insert(instance.id().clone(), mark.to_owned());
-                listed.insert(instance.id().clone(), instance);
+                if self.listed.get(&id) != Some(&instance) {
+                    read.changed.insert(id.clone(), instance);
+                } else {
+                    read.changed.remove(&id);
+                }
+                read.all.insert(id);
             }
         }
         for (entry, why) in &bad {
@@ -162,19 +191,7 @@ impl ConsulSource {
             }
         }
         self.bad = bad;
-        Ok(listed)
-    }
-
-    fn one_by_one(&self, answer: &HttpAnswer, bad: &mut HashMap<String, String>) -> Result<Vec<Entry>> {
-        let all: Vec<Box<RawValue>> = self.agent.parsed(&self.what, answer)?;
-        let mut entries = Vec::new();
-        for (n, one) in all.into_iter().enumerate() {
-            match serde_json::from_str(one.get()) {
-                Ok(entry) => entries.push(entry),
-                Err(error) => drop(bad.insert(format!("number {n}"), error.to_string())),
-            }
-        }
-        Ok(entries)
+        Ok(read)
     }
 
     /// Takes an answer in; `None` if it says nothing new.
@@ -185,7 +202,10 @@ impl ConsulSource {
             return Ok(None);
         }
         let skipped = self.bad.len();
-        let listed = self.read(answer)?;
+        if before.is_none() {
+            self.listed.clear();
+        }
+        let Listed { all, changed } = self.read(answer)?;
         self.index = Some(match before {
             // A restarted or restored Consul counts anew, and waiting for the old index could take for ever.
             Some(before) if index < before => {
@@ -194,12 +214,44 @@ impl ConsulSource {
             }
             _ => index.max(1),
         });
-        if before.is_some() && listed == self.listed && skipped == self.bad.len() {
+        let gone: Vec<_> = self.listed.keys().filter(|id| !all.contains(*id)).cloned().collect();
+        gone.iter().for_each(|id| drop(self.listed.remove(id)));
+        let put: Vec<_> = changed.values().cloned().collect();
+        self.listed.extend(changed);
+        if before.is_none() {
+            return Ok(Some(Update::Full(put)));
+        }
+        if put.is_empty() && gone.is_empty() && skipped == self.bad.len() {
             return Ok(None);
         }
-        self.listed = listed;
-        Ok(Some(Update::Full(self.listed.values().cloned().collect())))
+        // That an entry is critical or not there any more is nobody's word that it leaves.
+        let gone = gone.into_iter().map(|id| (id, Removal::Expired)).collect();
+        Ok(Some(Update::Delta { put, gone }))
     }
+
+    async fn answer(&mut self) -> Result<HttpAnswer> {
+        let checks = Instant::now() >= self.check_at;
+        let answer = self.ask(if checks { None } else { self.index }).await?;
+        if checks {
+            self.check_at = Instant::now() + self.every.mul_f64(0.8 + 0.4 * self.rng.f64());
+        }
+        if self.agent.shuts_out(&answer) {
+            // Or there is nothing: then something else can be seen.
+            let services = self.agent.get(&self.what, Path::new(&["catalog", "services"])).await?;
+            if self.agent.shuts_out(&services) {
+                return Err(self.agent.shut_out(&self.what));
+            }
+        }
+        Ok(answer)
+    }
+}
+
+/// What an answer lists.
+#[derive(Debug, Default)]
+struct Listed {
+    all: HashSet<InstanceId>,
+    /// What is new, or other than before.
+    changed: BTreeMap<InstanceId, Instance>,
 }
 
 #[async_trait]
@@ -207,7 +259,7 @@ impl Source for ConsulSource {
     async fn next(&mut self) -> Result<Update> {
         loop {
             sleep_until(self.next_at).await;
-            let answer = match self.ask().await {
+            let answer = match self.answer().await {
                 Ok(answer) => answer,
                 Err(error) => {
                     self.relist();

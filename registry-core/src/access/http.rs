@@ -31,10 +31,12 @@ const IDLE: Duration = Duration::from_secs(45);
 /// The largest answer that is taken in: some ten thousand instances with all of their metadata.
 const MOST: usize = 256 << 20;
 
-/// Sends requests to servers of registries. Connections are kept and used again; all end with it.
+/// Sends requests to one server of a registry. Connections are kept and used again; all end with it.
 #[derive(Clone)]
 pub struct HttpClient {
     client: Client<Dial, Full<Bytes>>,
+    server: Address,
+    trouble: Trouble,
 }
 
 /// What a server answered, whatever its status.
@@ -51,19 +53,19 @@ pub struct HttpAnswer {
 
 impl fmt::Debug for HttpClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("HttpClient")
+        f.debug_struct("HttpClient").field("server", &self.server).finish_non_exhaustive()
     }
 }
 
 impl HttpClient {
     /// Over connections of `connector`, whose tasks run on `runtime`. Does no I/O.
     #[must_use]
-    pub fn new(connector: Connector, runtime: Handle) -> Self {
-        let client = Client::builder(On(runtime))
-            .pool_idle_timeout(IDLE)
-            .pool_timer(TokioTimer::new())
-            .build(Dial(Arc::new(connector)));
-        Self { client }
+    pub fn new(server: Address, connector: Connector, runtime: Handle) -> Self {
+        let trouble = Trouble::default();
+        let dial = Dial { server: server.clone(), connector: Arc::new(connector), trouble: trouble.clone() };
+        let client =
+            Client::builder(On(runtime)).pool_idle_timeout(IDLE).pool_timer(TokioTimer::new()).build(dial);
+        Self { client, server, trouble }
     }
 
     /// Sends a request, whose URI has a path and a query, and waits for all of the answer. `what` is it, in an error.
@@ -73,13 +75,8 @@ impl HttpClient {
     /// [`Unavailable`](ErrorKind::Unavailable): no connection, or one that broke.
     /// [`Timeout`](ErrorKind::Timeout): no whole answer within `within`.
     /// [`Malformed`](ErrorKind::Malformed): an answer that is too large.
-    pub async fn send(
-        &self,
-        what: &str,
-        server: &Address,
-        request: Request<Bytes>,
-        within: Duration,
-    ) -> Result<HttpAnswer> {
+    pub async fn send(&self, what: &str, request: Request<Bytes>, within: Duration) -> Result<HttpAnswer> {
+        let server = &self.server;
         let (mut head, body) = request.into_parts();
         let mut uri = head.uri.into_parts();
         uri.scheme = Some(Scheme::HTTP);
@@ -96,7 +93,9 @@ impl HttpClient {
                     } else {
                         format!("{server}, {what}: the connection broke")
                     };
-                    Error::new(ErrorKind::Unavailable, text).with_source(root_cause(&error))
+                    // What the server said before it hung up, where the client has lost that.
+                    let cause = self.trouble.last().unwrap_or_else(|| root_cause(&error));
+                    Error::new(ErrorKind::Unavailable, text).with_source(cause)
                 })?;
             let (head, body) = answer.into_parts();
             let body = Limited::new(body, MOST).collect().await.map_err(|error| {
@@ -138,9 +137,13 @@ where
     }
 }
 
-/// Connects to whatever server a URI names. What is spoken there is the connector's affair.
+/// Connects to the one server, whatever a URI says.
 #[derive(Clone)]
-struct Dial(Arc<Connector>);
+struct Dial {
+    server: Address,
+    connector: Arc<Connector>,
+    trouble: Trouble,
+}
 
 impl Service<Uri> for Dial {
     type Response = Dialled;
@@ -151,14 +154,11 @@ impl Service<Uri> for Dial {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connector = Arc::clone(&self.0);
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let Self { server, connector, trouble } = self.clone();
         Box::pin(async move {
-            let authority = uri.authority().map_or("", Authority::as_str);
-            let address: Address = authority.parse().map_err(io::Error::other)?;
-            // Whatever goes wrong reaches the one request that uses the connection.
-            let (trouble, late) = (Trouble::default(), || format!("no connection within {CONNECT:?}"));
-            let dialled = timeout(CONNECT, connector.connect(&address, &trouble)).await;
+            let late = || format!("no connection within {CONNECT:?}");
+            let dialled = timeout(CONNECT, connector.connect(&server, &trouble)).await;
             dialled
                 .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, late())))
                 .map(|stream| Dialled(TokioIo::new(stream)))

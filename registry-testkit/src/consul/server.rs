@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 
 use super::Api;
+use crate::pki::{Identity, Pki};
 use crate::ports::Port;
 use crate::server::{Kind, Server};
 use crate::testbed;
@@ -17,8 +18,15 @@ use crate::testbed;
 pub struct Consul {
     program: PathBuf,
     gossip: Port,
+    /// TLS with certificates of clients, on the port itself; a second one in the clear for raw access.
+    tls: Option<(PathBuf, Identity, Port)>,
+    /// The token that may do everything, where there are access rules.
+    token: Option<&'static str>,
     more: Vec<OsString>,
 }
+
+/// The token that may do everything in a Consul with access rules.
+pub const MANAGEMENT: &str = "00000000-0000-4000-8000-00000000c0de";
 
 impl Consul {
     /// The Consul of the testbed, or that which `CALLSIGN_CONSUL_BIN` names, as a server that is not running yet.
@@ -36,7 +44,44 @@ impl Consul {
     pub fn server_with(more: &[&str]) -> io::Result<Server<Self>> {
         let program = testbed::find("consul", "CALLSIGN_CONSUL_BIN")?;
         let more = more.iter().flat_map(|hcl| ["-hcl".into(), OsString::from(hcl)]).collect();
-        Server::new(Self { program, gossip: Port::reserve()?, more })
+        Server::new(Self { program, gossip: Port::reserve()?, tls: None, token: None, more })
+    }
+
+    /// One that denies everything to who has no token.
+    ///
+    /// # Errors
+    /// As [`server`](Self::server).
+    pub fn with_rules() -> io::Result<Server<Self>> {
+        let program = testbed::find("consul", "CALLSIGN_CONSUL_BIN")?;
+        let rules = format!(
+            "acl {{ enabled = true default_policy = \"deny\" enable_token_persistence = true \
+             tokens {{ initial_management = \"{MANAGEMENT}\" agent = \"{MANAGEMENT}\" }} }}"
+        );
+        let more = vec!["-hcl".into(), rules.into()];
+        Server::new(Self { program, gossip: Port::reserve()?, tls: None, token: Some(MANAGEMENT), more })
+    }
+
+    /// One that speaks TLS and wants to see certificates of clients, all signed by `pki`, its own the one called
+    /// `server`.
+    ///
+    /// # Errors
+    /// As [`server`](Self::server), or the certificate cannot be written.
+    pub fn secured(pki: &Pki) -> io::Result<Server<Self>> {
+        let program = testbed::find("consul", "CALLSIGN_CONSUL_BIN")?;
+        let identity = pki.issue("server", &["127.0.0.1", "localhost"])?;
+        let tls = Some((pki.ca(), identity, Port::reserve()?));
+        Server::new(Self { program, gossip: Port::reserve()?, tls, token: None, more: Vec::new() })
+    }
+
+    /// Raw access to an agent of this kind, with all rights.
+    #[must_use]
+    pub fn raw(server: &Server<Self>) -> Api {
+        server.kind().api(server.addr())
+    }
+
+    fn api(&self, addr: SocketAddr) -> Api {
+        let api = Api::new(self.tls.as_ref().map_or(addr, |(_, _, plain)| plain.addr()));
+        self.token.map_or(api.clone(), |token| api.with_token(token))
     }
 }
 
@@ -48,11 +93,21 @@ impl Kind for Consul {
 
     fn command(&self, port: u16, second: u16, data: &Path) -> (PathBuf, Vec<OsString>) {
         let gossip = self.gossip.number();
+        let (http, https, tls) = match &self.tls {
+            None => (port, -1, String::new()),
+            Some((ca, identity, plain)) => {
+                let tls = format!(
+                    "tls {{ https {{ ca_file = {ca:?} cert_file = {:?} key_file = {:?} verify_incoming = true }} }}",
+                    identity.cert, identity.key
+                );
+                (plain.number(), i32::from(port), tls)
+            }
+        };
         let hcl = format!(
-            "ports {{ http = {port} server = {second} serf_lan = {gossip} serf_wan = -1 dns = -1 grpc = -1 grpc_tls = -1 }} \
+            "ports {{ http = {http} https = {https} server = {second} serf_lan = {gossip} serf_wan = -1 dns = -1 grpc = -1 grpc_tls = -1 }} \
              performance {{ raft_multiplier = 1 }} \
              limits {{ http_max_conns_per_client = 2000 }} \
-             disable_update_check = true node_name = \"n1\" leave_on_terminate = false"
+             disable_update_check = true node_name = \"n1\" leave_on_terminate = false {tls}"
         );
         let mut arguments: Vec<OsString> =
             ["agent", "-server", "-bootstrap-expect=1", "-bind=127.0.0.1", "-client=127.0.0.1"]
@@ -70,6 +125,6 @@ impl Kind for Consul {
     }
 
     async fn answers(&self, addr: SocketAddr) -> bool {
-        Api::new(addr).is_ready().await
+        self.api(addr).is_ready().await
     }
 }
