@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use callsign_core::{
-    Access, Address, Connector, CredentialProvider, Error, ErrorKind, HttpClient, Registry, Result, Secret,
-    Settings, Tls,
+    Access, Address, CredentialProvider, Error, ErrorKind, HttpClient, Registry, Result, Secret, Settings,
+    Tls,
 };
 use tokio::runtime::Handle;
 
@@ -200,7 +200,7 @@ impl Builder {
                 format!("registry {name} needs a Tokio runtime: open it inside #[tokio::main] or block_on");
             Error::new(ErrorKind::Unsupported, what).with_source(error)
         })?;
-        let connector = Connector::new(self.access.tls.as_ref(), &["http/1.1"])?;
+        let connector = self.access.connector(&["http/1.1"])?;
         let (agent, timeout) = (self.agent.to_string(), self.settings.request_timeout);
         let http = HttpClient::new(self.agent, connector, runtime);
         let agent = Agent::new(http, agent, &self.base, self.place, self.token, timeout);

@@ -44,7 +44,8 @@ fn open_with(url: &RegistryUrl, environment: &Environment<'_>) -> Result<Registr
     let mut query = url.query();
     let format = query.choice("format", &Format::ALL)?.unwrap_or_default();
     let consistency = query.choice("consistency", &Consistency::ALL)?.unwrap_or_default();
-    let taking = Taking { warnings: query.flag("warnings")?, protocol: query.take("protocol") };
+    let taking =
+        Taking { warnings: query.flag("warnings")?.unwrap_or(false), protocol: query.take("protocol") };
     let tags = query.take("tags").map(|tags| tags.split(',').map(str::to_owned).collect());
     let scope = Scope {
         taking,

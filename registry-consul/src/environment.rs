@@ -59,6 +59,12 @@ impl Environment<'_> {
         let Some(value) = self.get(ADDR) else {
             return Ok((Address::new("127.0.0.1", u32::from(default_port))?, secure));
         };
+        if value.contains('@') {
+            // It may be a password, which is not to be shown.
+            return Err(Error::invalid(format!(
+                "{ADDR} has an '@': an agent has no user; {TOKEN} is for the token"
+            )));
+        }
         let (scheme, host) = value.split_once("://").unwrap_or(("", &value));
         let secure = match scheme {
             "" => secure,

@@ -50,6 +50,13 @@ impl RegistryUrl {
             None => ("", rest),
         };
         let (credentials, hosts) = match authority.rsplit_once('@') {
+            // What it says would be shown, as hosts and path are.
+            None if cuts_a_password(authority, path, query) => {
+                return Err(Error::invalid(
+                    "registry URL has an '@' behind its host: in a password write / as %2F and ? as %3F, and elsewhere @ \
+                     as %40",
+                ));
+            }
             None => (None, authority),
             Some((user, hosts)) => {
                 let (user, password) = user.split_once(':').unwrap_or((user, ""));
@@ -140,6 +147,12 @@ impl RegistryUrl {
     }
 }
 
+/// Whether a password with a character that ends an authority may have been taken apart.
+fn cuts_a_password(authority: &str, path: &str, query: &str) -> bool {
+    let Some((_, port)) = authority.rsplit_once(':') else { return false };
+    path.contains('@') || (query.contains('@') && !port.bytes().all(|b| b.is_ascii_digit()))
+}
+
 fn decode(what: &str, text: &str) -> Result<String> {
     percent_decode_str(text).decode_utf8().map(Into::into).map_err(|_| {
         Error::invalid(format!("registry URL has a {what} {text:?} that is not UTF-8 once decoded"))
@@ -193,14 +206,15 @@ impl Query {
             .transpose()
     }
 
-    /// Takes `true` or `false`; false where the URL has no such key.
+    /// Takes `true` or `false`, where the URL has such a key.
     ///
     /// # Errors
     /// [`Invalid`](crate::ErrorKind::Invalid): anything else.
-    pub fn flag(&mut self, key: &'static str) -> Result<bool> {
+    pub fn flag(&mut self, key: &'static str) -> Result<Option<bool>> {
         match self.take(key).as_deref() {
-            None | Some("false") => Ok(false),
-            Some("true") => Ok(true),
+            None => Ok(None),
+            Some("false") => Ok(Some(false)),
+            Some("true") => Ok(Some(true)),
             Some(other) => {
                 Err(Error::invalid(format!("registry URL has {key}={other}: {key} is true or false")))
             }

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use callsign_core::{
-    Access, Address, Connector, CredentialProvider, Error, ErrorKind, Registry, Result, Settings, Tls,
-};
+use callsign_core::{Access, Address, CredentialProvider, Error, ErrorKind, Registry, Result, Settings, Tls};
 use tokio::runtime::Handle;
 
 use crate::identity::Identity;
@@ -120,10 +118,11 @@ impl Builder {
         self
     }
 
-    /// Opens the registry, its tasks running on the current Tokio runtime. Does no I/O.
+    /// Opens the registry, its tasks running on the current Tokio runtime. Does no I/O but to read certificates.
     ///
     /// # Errors
-    /// [`Invalid`](ErrorKind::Invalid): no endpoint, or a prefix with control characters.
+    /// [`Invalid`](ErrorKind::Invalid): no endpoint, a prefix with control characters, certificates that are of no use,
+    /// or a password that would leave this machine in the clear.
     /// [`Unsupported`](ErrorKind::Unsupported) outside a Tokio runtime.
     pub fn build(self) -> Result<Registry> {
         let hosts: Vec<_> = self.endpoints.iter().map(ToString::to_string).collect();
@@ -162,7 +161,7 @@ impl Builder {
             format: self.format,
             protocol: self.protocol.map(Into::into),
             settings: self.settings,
-            connector: Connector::new(self.access.tls.as_ref(), &["h2"])?,
+            connector: self.access.connector(&["h2"])?,
             identity: self.access.credentials.map(Identity::new),
             runtime,
         };

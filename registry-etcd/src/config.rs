@@ -53,8 +53,9 @@ fn open_with(url: &RegistryUrl, environment: &Environment<'_>) -> Result<Registr
     } else {
         builder.endpoints = environment.endpoints(DEFAULT_PORT, &mut builder.access)?;
     }
-    environment.complete(&mut builder.access)?;
-    builder.build_named(url.to_string())
+    let name = url.to_string();
+    environment.complete(&name, &builder.endpoints, &mut builder.access)?;
+    builder.build_named(name)
 }
 
 #[cfg(test)]

@@ -45,6 +45,12 @@ impl Environment<'_> {
                 "registry URL names no host of etcd, and {ENDPOINTS} is not set: write etcd://127.0.0.1:{default_port}/..."
             )));
         };
+        if value.contains('@') {
+            // It may be a password, which is not to be shown.
+            return Err(Error::invalid(format!(
+                "{ENDPOINTS} has an '@': an endpoint has no user, which {USER} and {PASSWORD} name"
+            )));
+        }
         let (mut addresses, mut secure) = (Vec::new(), Vec::new());
         for endpoint in value.split(',').map(str::trim) {
             let (scheme, host) = endpoint.split_once("://").unwrap_or(("", endpoint));
@@ -75,7 +81,7 @@ impl Environment<'_> {
     }
 
     /// Fills in what `access` does not say.
-    pub(crate) fn complete(&self, access: &mut Access) -> Result<()> {
+    pub(crate) fn complete(&self, name: &str, hosts: &[Address], access: &mut Access) -> Result<()> {
         if let Some(tls) = access.tls.take() {
             access.tls = Some(tls.or(self.tls()?));
         }
@@ -99,6 +105,8 @@ impl Environment<'_> {
             let credentials =
                 Credentials::new(user, Secret::new(password)).map_err(|error| error.context(USER))?;
             access.credentials = Some(Arc::new(credentials));
+            // The URL says nothing of a password, so that the error must say where it is from.
+            access.check(name, hosts).map_err(|error| error.context(USER))?;
         }
         Ok(())
     }
@@ -135,7 +143,7 @@ mod tests {
             |name: &str| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
         let environment = Environment::of(&get);
         let addresses = environment.endpoints(2379, &mut access)?;
-        environment.complete(&mut access)?;
+        environment.complete("etcd:///", &[], &mut access)?;
         Ok((addresses, access))
     }
 
@@ -157,6 +165,16 @@ mod tests {
         access.tls = Some(Tls::default().ca(Pem::file("/own")));
         let expected = Tls::default().ca(Pem::file("/own")).identity(Pem::file("/c"), Pem::file("/k"));
         assert_eq!(read(&secure, access).unwrap().1.tls, Some(expected), "the URL has the first word");
+        // Whom the URL trusts is not set aside by a variable.
+        let careless = [(ENDPOINTS, "https://h:1"), (SKIP_VERIFY, "true")];
+        for (tls, expected) in [
+            (Tls::default(), Tls::default().insecure_skip_verify()),
+            (Tls::default().ca(Pem::file("/own")), Tls::default().ca(Pem::file("/own"))),
+        ] {
+            let mut access = Access::default();
+            access.tls = Some(tls);
+            assert_eq!(read(&careless, access).unwrap().1.tls, Some(expected));
+        }
     }
 
     #[test]
@@ -167,6 +185,7 @@ mod tests {
             (&[(ENDPOINTS, "")], ENDPOINTS),
             (&[(ENDPOINTS, "h,unix://x")], "unix://x"),
             (&[(ENDPOINTS, "h:0")], ENDPOINTS),
+            (&[(ENDPOINTS, "http://root:canary@10.0.0.1:2379")], USER),
             (&[(ENDPOINTS, "https://a,http://b")], "http://"),
             (&[host, (USER, "al")], PASSWORD),
             (&[host, (USER, "al:canary"), (PASSWORD, "canary")], "one of them"),

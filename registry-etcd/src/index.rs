@@ -75,10 +75,16 @@ impl Index {
         &self.scope.prefixes
     }
 
-    /// Whether a prefix may turn out to be none of our business. One that has been read may not: what was found there
-    /// would be gone.
+    /// Whether a prefix may turn out to be none of our business. One where something was found may not: that would be
+    /// gone.
     pub(crate) fn may_be_denied(&self, side: usize) -> bool {
-        side == self.scope.optional && self.optional != Optional::Readable
+        side == self.scope.optional && (self.optional != Optional::Readable || !self.has_any_below(side))
+    }
+
+    fn has_any_below(&self, side: usize) -> bool {
+        let Some(prefix) = self.scope.prefixes.get(side) else { return false };
+        let all = self.keys.values().flatten().chain(self.broken.keys());
+        all.into_iter().any(|key| key.starts_with(prefix.as_bytes()))
     }
 
     /// The prefixes that may be read, each with its place among all.
@@ -332,8 +338,10 @@ mod tests {
         let mut listing = Listing::new(&denied);
         listing.read(0, true);
         listing.read(1, true);
-        let read = listing.finish().1;
-        assert_eq!((sides(&read), read.may_be_denied(1)), (vec![0, 1], false));
+        let mut read = listing.finish().1;
+        assert_eq!((sides(&read), read.may_be_denied(1)), (vec![0, 1], true), "there is nothing to miss");
+        read.put(b"/s/book/a", b"h:1");
+        assert!(!read.may_be_denied(1));
     }
 
     #[test]

@@ -67,17 +67,11 @@ impl Keys {
         format!("{}{service}/{}", self.root(format), escape(id.as_str()))
     }
 
-    /// Every key that an id can be found under: below all prefixes but one, escaped by us or written as it is by others.
-    pub(crate) fn all_of_instance(
-        &self,
-        service: &ServiceName,
-        id: &InstanceId,
-        but: Option<usize>,
-    ) -> Vec<String> {
+    /// Every key that an id can be found under: below all prefixes, escaped by us or written as it is by others.
+    pub(crate) fn all_of_instance(&self, service: &ServiceName, id: &InstanceId) -> Vec<String> {
         let escaped = escape(id.as_str());
         let mut keys = Vec::new();
-        let prefixes = self.of_service(service).into_iter().enumerate();
-        for (_, prefix) in prefixes.filter(|(side, _)| Some(*side) != but) {
+        for prefix in self.of_service(service) {
             keys.push(format!("{prefix}{escaped}"));
             // Only if it stands for this id: "a%2Fb" as it is would be the key of "a/b".
             if escaped != id.as_str() && id_of(id.as_str().as_bytes()).is_ok_and(|same| same == *id) {
@@ -158,16 +152,14 @@ mod tests {
         assert!(id_of(b"\xff").unwrap_err().contains("UTF-8"));
         assert!(id_of(b"a%0A").unwrap_err().contains("control"));
         assert!(id_of(&[b'a'; 257]).unwrap_err().contains("257"));
-        let all = keys.all_of_instance(&book(), &id("a/b"), None);
+        let all = keys.all_of_instance(&book(), &id("a/b"));
         assert_eq!(
             all,
             ["services/book/a%2Fb", "services/book/a/b", "/services/book/a%2Fb", "/services/book/a/b"]
         );
         // The key of another id is none of this one's.
-        let all = keys.all_of_instance(&book(), &id("a%2Fb"), None);
+        let all = keys.all_of_instance(&book(), &id("a%2Fb"));
         assert_eq!(all, ["services/book/a%252Fb", "/services/book/a%252Fb"]);
-        let all = keys.all_of_instance(&book(), &id("a"), Some(Keys::other_side(Format::Grpc)));
-        assert_eq!(all, ["services/book/a"]);
     }
 
     #[test]

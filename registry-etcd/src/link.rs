@@ -3,17 +3,18 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use callsign_core::{Address, Connector, Stream, Trouble};
+use callsign_core::{Address, Connector, Error, ErrorKind, Result, Stream, Trouble};
 use etcd_client::{Channel, Client, ConnectOptions, KvClient, LeaseClient, MaintenanceClient, WatchClient};
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use tokio::runtime::Handle;
-use tokio::sync::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::context::TokioContext;
 use tonic::transport::Endpoint;
@@ -42,10 +43,28 @@ pub(crate) struct Link {
 
 /// The token that a member knows us by.
 struct Token {
-    /// Held while a new one is asked for, so that all who were refused ask once.
-    client: Mutex<Client>,
+    client: Client,
     /// Counts the tokens, from 1.
     generation: AtomicU64,
+    /// How many requests in a row had no answer.
+    silent: AtomicU32,
+    /// Asking for a new one: once for all who were refused. In a task of its own, because those who wait may be dropped,
+    /// or not polled for a while, and nobody else is to wait for that.
+    asking: Mutex<Option<Asking>>,
+}
+
+/// What comes of asking, once it is known.
+type Outcome = watch::Receiver<Option<Result<()>>>;
+
+struct Asking {
+    outcome: Outcome,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl Link {
@@ -74,7 +93,12 @@ impl Link {
             watch: client.watch_client().max_decoding_message_size(MAX_EVENTS),
             lease: client.lease_client(),
             maintenance: client.maintenance_client(),
-            token: Arc::new(Token { client: Mutex::new(client), generation: AtomicU64::new(0) }),
+            token: Arc::new(Token {
+                client,
+                generation: AtomicU64::new(0),
+                silent: AtomicU32::new(0),
+                asking: Mutex::new(None),
+            }),
             trouble,
         })
     }
@@ -89,17 +113,66 @@ impl Link {
         self.token.generation.load(Ordering::Acquire)
     }
 
-    /// Gets a token by `authenticate`, unless somebody has replaced `refused` already.
-    pub(crate) async fn renew_token<F, E>(&self, refused: u64, authenticate: F) -> Result<(), E>
-    where
-        F: AsyncFnOnce(&mut Client) -> Result<(), E>,
-    {
-        let mut client = self.token.client.lock().await;
-        if self.token() == refused {
-            authenticate(&mut client).await?;
-            self.token.generation.store(refused + 1, Ordering::Release);
+    /// Whether the member answered a request that carried the token.
+    pub(crate) fn answered(&self, answered: bool) {
+        if answered {
+            self.token.silent.store(0, Ordering::Relaxed);
+        } else {
+            self.token.silent.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(())
+    }
+
+    /// Whether the token may be why there is no answer: etcd does not refuse one from before it was wiped or restored,
+    /// but waits until its history is as long as the one that gave it. Every other request goes without asking for
+    /// a new one, because it is more often etcd that hangs.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        let silent = self.token.silent.load(Ordering::Relaxed);
+        silent > 0 && silent.is_multiple_of(2)
+    }
+
+    /// Gets a token by `authenticate`, unless somebody has replaced `refused` already.
+    pub(crate) async fn renew_token<F, Fut>(
+        &self,
+        refused: u64,
+        runtime: &Handle,
+        authenticate: F,
+    ) -> Result<()>
+    where
+        F: FnOnce(Client) -> Fut,
+        Fut: Future<Output = Result<()>> + Send + 'static,
+    {
+        let Some(mut outcome) = self.ask_for_token(refused, runtime, authenticate) else { return Ok(()) };
+        match outcome.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone().unwrap_or(Ok(())),
+            Err(_) => Err(Error::new(ErrorKind::Closed, "the runtime of the registry has ended")),
+        }
+    }
+
+    fn ask_for_token<F, Fut>(&self, refused: u64, runtime: &Handle, authenticate: F) -> Option<Outcome>
+    where
+        F: FnOnce(Client) -> Fut,
+        Fut: Future<Output = Result<()>> + Send + 'static,
+    {
+        let mut asking = self.token.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.token() != refused {
+            return None;
+        }
+        if let Some(asking) = asking.as_ref().filter(|asking| asking.outcome.borrow().is_none()) {
+            return Some(asking.outcome.clone());
+        }
+        let (tell, outcome) = watch::channel(None);
+        // Weak, so that the last to use the member ends the task.
+        let (token, authenticate) = (Arc::downgrade(&self.token), authenticate(self.token.client.clone()));
+        let task = runtime.spawn(async move {
+            let done = authenticate.await;
+            if let Some(token) = token.upgrade().filter(|_| done.is_ok()) {
+                token.silent.store(0, Ordering::Relaxed);
+                token.generation.store(refused + 1, Ordering::Release);
+            }
+            tell.send_replace(Some(done));
+        });
+        *asking = Some(Asking { outcome: outcome.clone(), task });
+        Some(outcome)
     }
 }
 

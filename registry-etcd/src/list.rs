@@ -39,7 +39,12 @@ async fn list_once(members: &Members, index: &Index) -> Result<Option<(i64, List
         let permitted = loop {
             let options = || GetOptions::new().with_range(end.clone()).with_revision(revision);
             let page = match read(members, &what, &from, options().with_limit(limit)).await {
-                Err(error) if error.kind() == ErrorKind::PermissionDenied && index.may_be_denied(side) => {
+                // At its beginning, that is: half a list is none.
+                Err(error)
+                    if error.kind() == ErrorKind::PermissionDenied
+                        && index.may_be_denied(side)
+                        && from == prefix.as_bytes() =>
+                {
                     break false;
                 }
                 page => page?,

@@ -26,6 +26,9 @@ const SUSPICIOUS: Duration = Duration::from_secs(1);
 /// The least that a member is given, if there is so much time: it may be slow and not dead.
 const LEAST_SHARE: Duration = Duration::from_millis(2500);
 
+/// How many tokens are asked for, at the most, for one request to one member.
+const TOKENS: usize = 2;
+
 /// Whether a request may be sent to another member when the outcome at the first is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Repeat {
@@ -48,7 +51,7 @@ pub(crate) struct Members {
     preferred: AtomicUsize,
     timeout: Duration,
     connector: Arc<Connector>,
-    identity: Option<Identity>,
+    identity: Option<Arc<Identity>>,
     /// Connections live here, whoever is the first to use them.
     runtime: Handle,
 }
@@ -87,7 +90,7 @@ impl Members {
             preferred: AtomicUsize::new(first),
             timeout,
             connector: Arc::new(connector),
-            identity,
+            identity: identity.map(Arc::new),
             runtime,
         }
     }
@@ -124,7 +127,7 @@ impl Members {
     {
         let by = Instant::now() + within;
         let mut order: VecDeque<_> = self.order().into();
-        let (mut failures, mut renewed, mut known) = (Vec::new(), HashSet::new(), HashSet::new());
+        let (mut failures, mut renewed) = (Vec::new(), HashSet::new());
         while let Some(index) = order.pop_front() {
             let left = by.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -133,7 +136,7 @@ impl Members {
             let fair = left / u32::try_from(order.len() + 1).unwrap_or(1);
             let share = fair.max(LEAST_SHARE).min(left);
             let attempt = Attempt { members: self, index, since: Instant::now(), over: false };
-            let done = timeout(share, self.once(index, &op, &mut known)).await;
+            let done = timeout(share, self.once(index, &op)).await;
             attempt.over();
             let (error, again) = match done {
                 Ok(Ok(answer)) => {
@@ -151,6 +154,7 @@ impl Members {
                 }
                 Ok(Err(Failed::Before(error))) => (error, true),
                 Err(_) => {
+                    self.silent(index);
                     let member = self.address(index);
                     let text = format!("etcd at {member} did not answer the {what} within {share:.1?}");
                     (Error::new(ErrorKind::Timeout, text), repeat == Repeat::Safe)
@@ -211,47 +215,58 @@ impl Members {
         }
     }
 
-    /// Asks one member. If it does not know us, once more with a new token; `known` are those where that was tried.
-    async fn once<T, F, Fut>(&self, index: usize, op: &F, known: &mut HashSet<usize>) -> Result<T, Failed>
+    /// Asks one member. If it does not know us, again with a new token, which may be refused in turn if it was another
+    /// who got it.
+    async fn once<T, F, Fut>(&self, index: usize, op: &F) -> Result<T, Failed>
     where
         F: Fn(Link) -> Fut,
         Fut: Future<Output = Result<T, etcd_client::Error>>,
     {
         let link = self.link(index).await?;
-        let token = link.token();
-        let done = op(link.clone()).await.map_err(Failed::AtEtcd);
-        match (&self.identity, done) {
-            // Refused before anything was done, so that it may be repeated whatever it is.
-            (Some(identity), Err(Failed::AtEtcd(refused)))
-                if error::is_unauthenticated(&refused) && known.insert(index) =>
-            {
-                self.introduce(identity, &link, index, token).await?;
-                op(link).await.map_err(Failed::AtEtcd)
+        for _ in 0..TOKENS {
+            let token = link.token();
+            let done = op(link.clone()).await;
+            link.answered(true);
+            match (&self.identity, done) {
+                // Refused before anything was done, so that it may be repeated whatever it is.
+                (Some(identity), Err(refused)) if error::is_unauthenticated(&refused) => {
+                    self.introduce(identity, &link, index, token).await?;
+                }
+                (_, done) => return done.map_err(Failed::AtEtcd),
             }
-            (_, done) => done,
         }
+        op(link).await.map_err(Failed::AtEtcd)
     }
 
     async fn link(&self, index: usize) -> Result<Link, Failed> {
         let member = &self.members[index];
         let open = || Link::new(&member.address, Arc::clone(&self.connector), self.runtime.clone());
         let link = member.link.get_or_try_init(open).await.map_err(Failed::AtEtcd)?.clone();
-        if let Some(identity) = self.identity.as_ref().filter(|_| link.token() == 0) {
-            self.introduce(identity, &link, index, 0).await?;
+        let token = link.token();
+        if let Some(identity) = self.identity.as_ref().filter(|_| token == 0 || link.is_doubtful()) {
+            self.introduce(identity, &link, index, token).await?;
         }
         Ok(link)
+    }
+
+    /// Notes that a member left a request without an answer.
+    fn silent(&self, index: usize) {
+        if let Some(link) = self.members.get(index).and_then(|member| member.link.get()) {
+            link.answered(false);
+        }
     }
 
     /// Says who we are, in place of the token that was `refused`.
     async fn introduce(
         &self,
-        identity: &Identity,
+        identity: &Arc<Identity>,
         link: &Link,
         index: usize,
         refused: u64,
     ) -> Result<(), Failed> {
-        let authenticate = async |client: &mut _| identity.authenticate(client, self.address(index)).await;
-        link.renew_token(refused, authenticate)
+        let (identity, member) = (Arc::clone(identity), self.address(index).to_owned());
+        let authenticate = |mut client| async move { identity.authenticate(&mut client, &member).await };
+        link.renew_token(refused, &self.runtime, authenticate)
             .await
             .map_err(|error| Failed::Before(self.explain(index, error)))
     }
@@ -274,6 +289,7 @@ impl Attempt<'_> {
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         if !self.over && self.since.elapsed() > SUSPICIOUS {
+            self.members.silent(self.index);
             self.members.bad(self.index);
         }
     }

@@ -106,18 +106,19 @@ impl OwnKey {
                     }
                     Err(error) => {
                         debug!(key = %self.key, error = %error.chain(), "cannot listen at the own key; trying again");
-                        self.pause();
+                        // What is refused is for somebody to mend, and a process may have a thousand keys.
+                        self.pause(if error.is_permanent() { PAUSE * 5 } else { PAUSE });
                     }
                 },
                 Ear::Open { stream, member } => {
                     let (said, member) = (stream.message().await, *member);
                     match said {
-                        Ok(Some(said)) if said.canceled() => self.pause(),
+                        Ok(Some(said)) if said.canceled() => self.pause(PAUSE),
                         Ok(Some(said)) if self.is_news(&said, claimed) => self.close(),
                         Ok(Some(_)) => {}
                         Ok(None) | Err(_) => {
                             self.members.bad(member);
-                            self.pause();
+                            self.pause(PAUSE);
                         }
                     }
                 }
@@ -135,8 +136,8 @@ impl OwnKey {
             })
     }
 
-    fn pause(&mut self) {
-        let pause = PAUSE.mul_f64(0.8 + 0.4 * fastrand::f64());
+    fn pause(&mut self, pause: Duration) {
+        let pause = pause.mul_f64(0.8 + 0.4 * fastrand::f64());
         self.ear = Ear::Closed { from: None, not_before: Instant::now() + pause };
     }
 }

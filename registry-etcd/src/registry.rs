@@ -93,6 +93,23 @@ impl EtcdProtocol {
         error.kind() == ErrorKind::PermissionDenied && side == Keys::other_side(self.format)
     }
 
+    /// Whether a key is where we write ourselves: elsewhere we may lack rights, and nothing of ours is there.
+    fn is_own(&self, key: &str) -> bool {
+        key.starts_with(self.keys.root(self.format))
+    }
+
+    /// Deletes keys one by one, those that we may, and says whether there was one.
+    async fn delete_permitted(&self, what: &str, keys: &[String]) -> Result<bool> {
+        let mut removed = false;
+        for key in keys {
+            match self.delete(what, std::slice::from_ref(key)).await {
+                Err(error) if error.kind() == ErrorKind::PermissionDenied && !self.is_own(key) => {}
+                done => removed |= done?,
+            }
+        }
+        Ok(removed)
+    }
+
     /// Deletes keys, and says whether there was one.
     async fn delete(&self, what: &str, keys: &[String]) -> Result<bool> {
         let delete = |mut link: Link| {
@@ -222,21 +239,26 @@ impl Protocol for EtcdProtocol {
 
     async fn remove(&self, service: &ServiceName, id: &InstanceId) -> Result<()> {
         let what = format!("removal of {service}/{id}");
-        let other = Keys::other_side(self.format);
-        let removed = match self.delete(&what, &self.keys.all_of_instance(service, id, None)).await {
-            Err(error) if self.may_be_denied(other, &error) => {
-                self.delete(&what, &self.keys.all_of_instance(service, id, Some(other))).await
+        let keys = self.keys.all_of_instance(service, id);
+        let removed = match self.delete(&what, &keys).await {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                self.delete_permitted(&what, &keys).await?
             }
-            done => done,
+            done => done?,
         };
-        if removed? {
+        if removed {
             return Ok(());
         }
         // One of several that stand under one key goes with its siblings.
-        let siblings = shared_id(id).map(|shared| self.keys.all_of_instance(service, &shared, None));
+        let siblings = shared_id(id).map(|shared| self.keys.all_of_instance(service, &shared));
         for key in siblings.into_iter().flatten() {
-            if self.stands_for(&what, &key, service, id).await? && self.delete(&what, &[key]).await? {
-                return Ok(());
+            match self.stands_for(&what, &key, service, id).await {
+                Err(error) if error.kind() == ErrorKind::PermissionDenied && !self.is_own(&key) => {}
+                found => {
+                    if found? && self.delete(&what, &[key]).await? {
+                        return Ok(());
+                    }
+                }
             }
         }
         Err(Error::new(ErrorKind::NotFound, format!("no instance {id} of {service} is registered in etcd")))

@@ -9,6 +9,7 @@ use etcd_client::{LeaseKeepAliveStream, LeaseKeeper};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
+use crate::error;
 use crate::members::{Link, Members, Repeat};
 
 /// A renewal is given up within this part of its period, before the driver gives it up.
@@ -34,6 +35,8 @@ struct Stream {
 enum Answer {
     Alive,
     Dead,
+    /// It was refused for what we say of who we are, which says nothing of the member.
+    Refused,
     /// The stream broke.
     None,
 }
@@ -46,6 +49,7 @@ impl Stream {
         match self.answers.message().await {
             Ok(Some(answer)) if answer.ttl() > 0 => Answer::Alive,
             Ok(Some(_)) => Answer::Dead,
+            Err(error) if error::is_unauthenticated(&error) => Answer::Refused,
             Ok(None) | Err(_) => Answer::None,
         }
     }
@@ -98,6 +102,7 @@ impl Renewals {
                 Ok(Kept::Kept)
             }
             Answer::Dead => Ok(Kept::Lost),
+            Answer::Refused => self.reopen(lease, by).await,
             Answer::None => {
                 debug!(lease, "the stream of renewals broke; opening another");
                 self.members.bad(member);

@@ -86,6 +86,7 @@ impl EtcdSource {
     }
 
     async fn list(&mut self) -> Result<Vec<Instance>> {
+        self.check.stop();
         let (revision, listing) = list(&self.members, &self.index).await?;
         let (instances, index) = listing.finish();
         self.index = index;
@@ -250,7 +251,7 @@ impl Source for EtcdSource {
                 }
                 checked = self.check.due(&self.members, &self.index, &mut self.rng) => {
                     if let Err(error) = checked
-                        && is_refusal(&error)
+                        && self.check.tells(&error)
                     {
                         self.cursor = Cursor::Unlisted;
                         return Err(error);

@@ -45,8 +45,7 @@ impl Scene {
 
     /// The keys and leases that there are, by what a member knows.
     async fn leases(&self, member: usize) -> BTreeSet<(String, i64)> {
-        let Ok(root) = self.cluster.root(member).await else { return BTreeSet::new() };
-        let entries = root.list("services/book/").await.unwrap_or_default();
+        let entries = self.cluster.root(member).await.unwrap().list("services/book/").await.unwrap();
         entries.into_iter().map(|entry| (entry.key, entry.lease)).collect()
     }
 
@@ -94,7 +93,6 @@ async fn row_11_members_killed() {
         eventually(Duration::from_secs(5), "another leads", async || scene.cluster.root(other).await.is_ok())
             .await;
         scene.follows(other, Duration::from_secs(5)).await;
-        assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
         println!("measured: changes arrive again after {:?}", begun.elapsed());
         sleep(long(5, 30)).await;
         assert_eq!(scene.leases(other).await, leases, "nothing had to be registered again");

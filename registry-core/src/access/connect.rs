@@ -22,19 +22,16 @@ use crate::model::Address;
 pub struct Connector {
     #[cfg(feature = "tls")]
     tls: Option<Handshakes>,
+    loopback_only: bool,
 }
 
 impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tls = !matches!(
-            self,
-            Self {
-                #[cfg(feature = "tls")]
-                tls: Some(_),
-                ..
-            }
-        );
-        f.debug_struct("Connector").field("plaintext", &tls).finish()
+        #[cfg(feature = "tls")]
+        let plaintext = self.tls.is_none();
+        #[cfg(not(feature = "tls"))]
+        let plaintext = true;
+        f.debug_struct("Connector").field("plaintext", &plaintext).finish_non_exhaustive()
     }
 }
 
@@ -51,12 +48,22 @@ impl Connector {
     )]
     pub fn new(tls: Option<&Tls>, protocols: &[&str]) -> Result<Self> {
         #[cfg(feature = "tls")]
-        return Ok(Self { tls: tls.map(|tls| Handshakes::new(tls.clone(), protocols)).transpose()? });
+        return Ok(Self {
+            tls: tls.map(|tls| Handshakes::new(tls.clone(), protocols)).transpose()?,
+            loopback_only: false,
+        });
         #[cfg(not(feature = "tls"))]
         match tls {
-            None => Ok(Self {}),
+            None => Ok(Self { loopback_only: false }),
             Some(_) => Err(super::unavailable("the registry")),
         }
+    }
+
+    /// The same, for servers of this machine and no others.
+    #[must_use]
+    pub fn loopback_only(mut self) -> Self {
+        self.loopback_only = true;
+        self
     }
 
     /// Opens a connection. Bounded by nothing but the caller's patience; dropped, it closes. `trouble` is told if the
@@ -67,11 +74,20 @@ impl Connector {
     pub async fn connect(&self, address: &Address, trouble: &Trouble) -> io::Result<Stream> {
         *trouble.lock() = None;
         let tcp = TcpStream::connect((address.host(), address.port())).await?;
+        let peer = tcp.peer_addr()?.ip();
+        if self.loopback_only && !peer.to_canonical().is_loopback() {
+            let text = format!(
+                "{} is {peer}, which is not this machine: a password would cross the network in the clear: use TLS, or \
+                 allow it by insecure_plaintext_password=true",
+                address.host()
+            );
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
         // Requests are small, and wait for their answers.
         tcp.set_nodelay(true)?;
         let io = match self {
             #[cfg(feature = "tls")]
-            Self { tls: Some(tls) } => {
+            Self { tls: Some(tls), .. } => {
                 Inner::Tls(tls.shake_hands(address, tcp).await?, tls.shows_certificate())
             }
             _ => Inner::Plain(tcp),

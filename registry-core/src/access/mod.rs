@@ -58,7 +58,7 @@ impl Access {
     pub fn from_url(url: &RegistryUrl, query: &mut Query) -> Result<Self> {
         let tls = Tls::from_query(url, query)?;
         let file = query.take("password_file");
-        let plaintext_password = query.flag("insecure_plaintext_password")?;
+        let plaintext_password = query.flag("insecure_plaintext_password")?.unwrap_or(false);
         let credentials = match (url.credentials(), file) {
             (None, None) => None,
             (None, Some(_)) => {
@@ -104,6 +104,20 @@ impl Access {
             ))),
             None => Ok(()),
         }
+    }
+}
+
+impl Access {
+    /// What opens connections so; `protocols` are those of the application layer (ALPN). Reads the files of
+    /// certificates.
+    ///
+    /// # Errors
+    /// As [`Connector::new`].
+    pub fn connector(&self, protocols: &[&str]) -> Result<Connector> {
+        let connector = Connector::new(self.tls.as_ref(), protocols)?;
+        // A name of this machine may lead elsewhere, and a password is not to follow it.
+        let secret = self.tls.is_none() && self.credentials.is_some() && !self.plaintext_password;
+        Ok(if secret { connector.loopback_only() } else { connector })
     }
 }
 
@@ -166,6 +180,8 @@ mod tests {
         for (url, says) in [
             ("e://al:canary@10.0.0.1", "insecure_plaintext_password"),
             ("e://al:canary@127.0.0.1,example.org", "example.org:1"),
+            ("e://al:can/canary@10.0.0.1:1/p", "%2F"),
+            ("e://al:can?canary@10.0.0.1", "%3F"),
             ("e://al@127.0.0.1", "no password"),
             ("e://:canary@127.0.0.1", "no user"),
             ("e://127.0.0.1?password_file=/x", "no user"),

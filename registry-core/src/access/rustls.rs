@@ -53,7 +53,7 @@ impl Handshakes {
             })
         });
         let server_name = server_name.transpose()?;
-        if tls.skip_verify {
+        if tls.skip_verify == Some(true) {
             warn!(
                 "TLS without verification: whoever is between this program and the registry can read and change everything"
             );
@@ -127,7 +127,7 @@ impl Material {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::invalid("TLS cannot be set up").with_source(error))?;
-        let builder = if tls.skip_verify {
+        let builder = if tls.skip_verify == Some(true) {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)))
         } else {
             let roots = Arc::new(self.roots(tls)?);

@@ -17,7 +17,8 @@ pub struct Tls {
     pub(crate) ca: Option<Pem>,
     pub(crate) identity: Option<(Pem, Pem)>,
     pub(crate) server_name: Option<String>,
-    pub(crate) skip_verify: bool,
+    /// `None`: it was not said.
+    pub(crate) skip_verify: Option<bool>,
 }
 
 impl Tls {
@@ -46,17 +47,19 @@ impl Tls {
     /// `insecure_skip_verify`.
     #[must_use]
     pub fn insecure_skip_verify(mut self) -> Self {
-        self.skip_verify = true;
+        self.skip_verify = Some(true);
         self
     }
 
-    /// Takes from `other` whatever is not set here.
+    /// Takes from `other` whatever is not set here; but not to trust everybody, where this says whom to trust.
     #[must_use]
     pub fn or(mut self, other: Self) -> Self {
+        if self.ca.is_none() {
+            self.skip_verify = self.skip_verify.or(other.skip_verify);
+        }
         self.ca = self.ca.or(other.ca);
         self.identity = self.identity.or(other.identity);
         self.server_name = self.server_name.or(other.server_name);
-        self.skip_verify |= other.skip_verify;
         self
     }
 
@@ -67,7 +70,7 @@ impl Tls {
         let skip_verify = query.flag("insecure_skip_verify")?;
         if !url.tls() {
             let given = [&ca, &cert, &key, &server_name].into_iter().find(|(_, value)| value.is_some());
-            let given = given.map(|(name, _)| *name).or(skip_verify.then_some("insecure_skip_verify"));
+            let given = given.map(|(name, _)| *name).or(skip_verify.map(|_| "insecure_skip_verify"));
             return match given {
                 Some(name) => Err(Error::invalid(format!(
                     "registry URL {url} has {name}, which is about TLS: write {}+tls://",
