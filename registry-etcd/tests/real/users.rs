@@ -301,16 +301,11 @@ async fn a_password_that_cannot_be_read_for_a_while_loses_nothing() {
     secured.root.change_password("book", "right").await.unwrap();
     let told = |status: &Status| status.error().is_some_and(|error| error.chain().contains("is empty"));
     until_status(&mut registration, secs(10), "it is told", told).await;
-    let updated = tokio::spawn({
-        let update = instance(1).with_weight(7);
-        async move {
-            let done = registration.update(update).await;
-            (registration, done)
-        }
-    });
-    sleep(secs(2)).await;
-    std::fs::write(&file, "right\n").unwrap();
-    let (registration, done) = updated.await.unwrap();
+    let mend = async {
+        sleep(secs(2)).await;
+        std::fs::write(&file, "right\n").unwrap();
+    };
+    let (done, ()) = tokio::join!(registration.update(instance(1).with_weight(7)), mend);
     done.unwrap();
     until(&mut watch, secs(10), "the update", |s| s.iter().any(|listed| listed.weight() == 7)).await;
     recorder.check_never_missing(&[registration.id()]);
