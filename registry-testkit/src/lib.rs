@@ -9,6 +9,7 @@
 
 pub mod conformance;
 pub mod consul;
+pub mod container;
 pub mod etcd;
 pub mod file;
 pub mod fixture;
@@ -16,6 +17,7 @@ pub mod peers;
 pub mod pki;
 pub mod ports;
 pub mod process;
+pub mod provider;
 pub mod proxy;
 pub mod record;
 pub mod server;

@@ -1,6 +1,6 @@
-//! [`Server`]: a real server process, which can be killed, paused, wiped and started again on the same port.
+//! [`Server`]: a real server, which can be killed, paused, wiped and started again on the same port.
 //!
-//! It ends with the test, however that ends: see [`Process`].
+//! It ends with the test, however that ends: see [`Running`].
 
 use std::ffi::OsString;
 use std::fmt::Debug;
@@ -8,15 +8,15 @@ use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
+use crate::container::Image;
 use crate::ports::Port;
-use crate::process::Process;
+use crate::provider::{Provider, Running};
 
 /// How long a server may take until it answers.
 const START: Duration = Duration::from_secs(60);
@@ -29,9 +29,12 @@ pub trait Kind: Debug + Send + Sync + 'static {
     /// What people call it.
     fn name(&self) -> &'static str;
 
-    /// The program and its arguments: to serve on `port`, with a second port for whatever it wants one for,
+    /// The program, a name where it is that of [`image`](Self::image), and its arguments: to serve on `port`, with a second port for whatever it wants one for,
     /// keeping its data in `data`, a folder that exists and is empty at first.
     fn command(&self, port: u16, second: u16, data: &Path) -> (PathBuf, Vec<OsString>);
+
+    /// The image whose containers run it.
+    fn image(&self) -> Image;
 
     /// Whether it serves at `addr` by now.
     async fn answers(&self, addr: SocketAddr) -> bool;
@@ -40,12 +43,14 @@ pub trait Kind: Debug + Send + Sync + 'static {
 /// One server on a port of its own, with its data in a temporary folder. Not running at first.
 #[derive(Debug)]
 pub struct Server<K> {
+    // Before all that it uses, and thus the first to be dropped.
+    running: Option<Running>,
+    provider: Provider,
     kind: K,
     port: Port,
     second: Port,
     home: TempDir,
     wipes: u32,
-    process: Option<Process>,
 }
 
 impl<K: Kind> Server<K> {
@@ -60,10 +65,10 @@ impl<K: Kind> Server<K> {
     /// The same on ports that were reserved before, for servers that must know each other's.
     ///
     /// # Errors
-    /// No temporary folder.
+    /// No temporary folder, or the environment names a [provider](Provider) that is not known.
     pub fn on(kind: K, port: Port, second: Port) -> io::Result<Self> {
         let home = tempfile::Builder::new().prefix("callsign-test-").tempdir()?;
-        Ok(Self { kind, port, second, home, wipes: 0, process: None })
+        Ok(Self { running: None, provider: Provider::chosen()?, kind, port, second, home, wipes: 0 })
     }
 
     /// What kind it is.
@@ -78,10 +83,10 @@ impl<K: Kind> Server<K> {
         self.port.addr()
     }
 
-    /// Whether a process runs; a paused one does.
+    /// Whether it was started and not ended; a paused one is running.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.process.is_some()
+        self.running.is_some()
     }
 
     /// Starts it on the data it has, and waits until it answers. Nothing, if it runs.
@@ -89,7 +94,7 @@ impl<K: Kind> Server<K> {
     /// # Errors
     /// It cannot be started, ended at once, or does not answer within a minute; with the end of its log.
     pub async fn start(&mut self) -> io::Result<()> {
-        if self.process.is_some() {
+        if self.running.is_some() {
             return Ok(());
         }
         self.launch()?;
@@ -103,9 +108,9 @@ impl<K: Kind> Server<K> {
     pub async fn ready(&mut self) -> io::Result<()> {
         let start = Instant::now();
         while !self.kind.answers(self.addr()).await {
-            let ended = self.process.as_mut().map_or(Ok(None), Process::try_ended)?;
+            let ended = self.running.as_mut().map_or(Ok(None), Running::try_ended)?;
             if ended.is_some() || start.elapsed() > START {
-                self.process = None;
+                self.running = None;
                 let how = ended.map_or("did not answer".to_owned(), |status| format!("ended by {status}"));
                 return Err(io::Error::other(format!(
                     "{} {how}; its log ends in:\n{}",
@@ -127,17 +132,17 @@ impl<K: Kind> Server<K> {
         std::fs::create_dir_all(&data)?;
         let (program, arguments) = self.kind.command(self.port.number(), self.second.number(), &data);
         let log = File::options().create(true).append(true).open(self.home.path().join("log"))?;
-        let mut command = Command::new(&program);
-        command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let process = Process::spawn(&mut command)
+        let running = self
+            .provider
+            .run((&program, &arguments), &self.kind.image(), self.home.path(), log)
             .map_err(|error| io::Error::other(format!("cannot run {}: {error}", program.display())))?;
-        self.process = Some(process);
+        self.running = Some(running);
         Ok(())
     }
 
     /// Ends it with no warning, as a crash does. Its data stays.
     pub fn kill(&mut self) {
-        self.process = None;
+        self.running = None;
     }
 
     /// Asks it to end, and waits until it has. Its data stays.
@@ -145,8 +150,8 @@ impl<K: Kind> Server<K> {
     /// # Errors
     /// It does not end within 20 s; it is killed then.
     pub async fn stop(&mut self) -> io::Result<()> {
-        let Some(mut process) = self.process.take() else { return Ok(()) };
-        process.stop(STOP).await.map(drop)
+        let Some(mut running) = self.running.take() else { return Ok(()) };
+        running.stop(STOP).await.map(drop)
     }
 
     /// Freezes it: it keeps its connections, accepts new ones, and answers nothing.
@@ -205,7 +210,7 @@ impl<K: Kind> Server<K> {
     /// # Errors
     /// It does not run.
     pub fn id(&self) -> io::Result<u32> {
-        self.running().map(Process::id)
+        self.running()?.id()
     }
 
     /// The last lines of what it printed.
@@ -222,9 +227,9 @@ impl<K: Kind> Server<K> {
         self.home.path().join(format!("data{}", self.wipes))
     }
 
-    fn running(&self) -> io::Result<&Process> {
+    fn running(&self) -> io::Result<&Running> {
         let name = self.kind.name();
-        self.process.as_ref().ok_or_else(|| io::Error::other(format!("{name} does not run")))
+        self.running.as_ref().ok_or_else(|| io::Error::other(format!("{name} does not run")))
     }
 }
 

@@ -1,8 +1,10 @@
-//! Where the servers are that `scripts/testbed` has got.
+//! Where the servers are that `scripts/testbed` has got, and which images are the same.
 
 use std::env;
 use std::io;
 use std::path::PathBuf;
+
+use crate::container::Image;
 
 /// The folder of the testbed: `callsign-testbed` in `$XDG_CACHE_HOME`, by default `~/.cache`.
 #[must_use]
@@ -32,4 +34,20 @@ pub fn find(server: &str, variable: &str) -> io::Result<PathBuf> {
             program.display()
         ),
     ))
+}
+
+/// The version that a `go.mod` requires of a module, without its `v`.
+///
+/// # Panics
+/// It requires no such module.
+#[must_use]
+pub fn version<'a>(go_mod: &'a str, module: &str) -> &'a str {
+    let required = go_mod.lines().find_map(|line| line.split_once(module)?.1.strip_prefix(" v"));
+    required.and_then(|rest| rest.split_whitespace().next()).expect("the module is required")
+}
+
+/// The image that `variable` names, or the `official` one.
+#[must_use]
+pub fn image(variable: &str, official: impl FnOnce() -> String) -> Image {
+    Image::new(env::var(variable).ok().filter(|name| !name.is_empty()).unwrap_or_else(official))
 }

@@ -8,10 +8,14 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 
 use super::Api;
+use crate::container::Image;
 use crate::pki::{Identity, Pki};
 use crate::ports::Port;
+use crate::provider::Provider;
 use crate::server::{Kind, Server};
 use crate::testbed;
+
+const GO_MOD: &str = include_str!("../../testbed/consul/go.mod");
 
 /// An agent that is the only server of its datacenter, with its data on disk.
 #[derive(Debug)]
@@ -29,7 +33,8 @@ pub struct Consul {
 pub const MANAGEMENT: &str = "00000000-0000-4000-8000-00000000c0de";
 
 impl Consul {
-    /// The Consul of the testbed, or that which `CALLSIGN_CONSUL_BIN` names, as a server that is not running yet.
+    /// The Consul of the testbed, or that which `CALLSIGN_CONSUL_BIN` names, or in containers `CALLSIGN_CONSUL_IMAGE`,
+    /// as a server that is not running yet.
     ///
     /// # Errors
     /// There is no Consul (the error says how to get it), or no free port.
@@ -42,7 +47,7 @@ impl Consul {
     /// # Errors
     /// As [`server`](Self::server).
     pub fn server_with(more: &[&str]) -> io::Result<Server<Self>> {
-        let program = testbed::find("consul", "CALLSIGN_CONSUL_BIN")?;
+        let program = Provider::chosen()?.program("consul", "CALLSIGN_CONSUL_BIN")?;
         let more = more.iter().flat_map(|hcl| ["-hcl".into(), OsString::from(hcl)]).collect();
         Server::new(Self { program, gossip: Port::reserve()?, tls: None, token: None, more })
     }
@@ -52,7 +57,7 @@ impl Consul {
     /// # Errors
     /// As [`server`](Self::server).
     pub fn with_rules() -> io::Result<Server<Self>> {
-        let program = testbed::find("consul", "CALLSIGN_CONSUL_BIN")?;
+        let program = Provider::chosen()?.program("consul", "CALLSIGN_CONSUL_BIN")?;
         let rules = format!(
             "acl {{ enabled = true default_policy = \"deny\" enable_token_persistence = true \
              tokens {{ initial_management = \"{MANAGEMENT}\" agent = \"{MANAGEMENT}\" }} }}"
@@ -67,7 +72,7 @@ impl Consul {
     /// # Errors
     /// As [`server`](Self::server), or the certificate cannot be written.
     pub fn secured(pki: &Pki) -> io::Result<Server<Self>> {
-        let program = testbed::find("consul", "CALLSIGN_CONSUL_BIN")?;
+        let program = Provider::chosen()?.program("consul", "CALLSIGN_CONSUL_BIN")?;
         let identity = pki.issue("server", &["127.0.0.1", "localhost"])?;
         let tls = Some((pki.ca(), identity, Port::reserve()?));
         Server::new(Self { program, gossip: Port::reserve()?, tls, token: None, more: Vec::new() })
@@ -122,6 +127,13 @@ impl Kind for Consul {
         ]);
         arguments.extend(self.more.iter().cloned());
         (self.program.clone(), arguments)
+    }
+
+    fn image(&self) -> Image {
+        let version = testbed::version(GO_MOD, "github.com/hashicorp/consul");
+        let image = testbed::image("CALLSIGN_CONSUL_IMAGE", || format!("hashicorp/consul:{version}"));
+        let folders = self.tls.iter().filter_map(|(ca, _, _)| ca.parent());
+        folders.fold(image, Image::reading)
     }
 
     async fn answers(&self, addr: SocketAddr) -> bool {

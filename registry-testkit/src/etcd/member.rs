@@ -8,10 +8,14 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 
 use super::Gateway;
+use crate::container::Image;
 use crate::pki::{Identity, Pki};
 use crate::ports::Port;
+use crate::provider::Provider;
 use crate::server::{Kind, Server};
 use crate::testbed;
+
+const GO_MOD: &str = include_str!("../../testbed/etcd/go.mod");
 
 /// One member of an etcd, the only one or one of several.
 #[derive(Debug)]
@@ -26,7 +30,8 @@ pub struct Etcd {
 }
 
 impl Etcd {
-    /// The etcd of the testbed, or that which `CALLSIGN_ETCD_BIN` names, as a server that is not running yet.
+    /// The etcd of the testbed, or that which `CALLSIGN_ETCD_BIN` names, or in containers `CALLSIGN_ETCD_IMAGE`, as a
+    /// server that is not running yet.
     ///
     /// # Errors
     /// There is no etcd (the error says how to get it), or no free port.
@@ -103,7 +108,7 @@ impl Etcd {
     }
 
     fn member(name: String, cluster: Option<String>, more: &[&str]) -> io::Result<Self> {
-        let program = testbed::find("etcd", "CALLSIGN_ETCD_BIN")?;
+        let program = Provider::chosen()?.program("etcd", "CALLSIGN_ETCD_BIN")?;
         Ok(Self { program, name, tls: None, cluster, more: more.iter().map(OsString::from).collect() })
     }
 }
@@ -164,6 +169,14 @@ impl Kind for Etcd {
         }
         arguments.extend(self.more.iter().cloned());
         (self.program.clone(), arguments)
+    }
+
+    fn image(&self) -> Image {
+        let version = testbed::version(GO_MOD, "go.etcd.io/etcd/server/v3");
+        let image = testbed::image("CALLSIGN_ETCD_IMAGE", || format!("quay.io/coreos/etcd:v{version}"));
+        // All of a folder, as files in it are replaced by others of the same name.
+        let folders = self.tls.iter().filter_map(|(files, _)| files.ca.parent());
+        folders.fold(image, Image::reading)
     }
 
     async fn answers(&self, addr: SocketAddr) -> bool {
