@@ -112,7 +112,8 @@ impl Container {
                 "servers in containers are in the network of the machine, which takes Linux",
             ));
         }
-        let name = format!("callsign-test-{:016x}", fastrand::u64(..));
+        // It says whose it is, should any be left.
+        let name = format!("callsign-test-{}-{:016x}", std::process::id(), fastrand::u64(..));
         let mut command = Command::new("sh");
         command.args(["-c", KEEPER, "keeper", engine.program(), &name]);
         command.args(["--rm", "--label", "callsign-test", "--network", "host"]);
@@ -154,12 +155,6 @@ impl Container {
                 Err(error)
             }
         }
-    }
-
-    /// What the engine calls it.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
     }
 
     /// The process id of the server.
