@@ -21,5 +21,6 @@ pub mod provider;
 pub mod proxy;
 pub mod record;
 pub mod server;
+pub mod sockets;
 pub mod testbed;
 pub mod wait;

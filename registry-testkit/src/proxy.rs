@@ -34,6 +34,8 @@ struct Link {
     chunk: usize,
     /// Counts the resets: a connection of an older one ends by a reset.
     era: u64,
+    /// Whose connections nothing passes on.
+    silenced: Option<usize>,
 }
 
 impl Link {
@@ -47,9 +49,17 @@ impl Link {
             bytes_per_second: None,
             chunk: CHUNK,
             era,
+            silenced: None,
         }
     }
+
+    fn hears(&self, dialler: Option<usize>) -> bool {
+        dialler.is_none() || self.silenced != dialler
+    }
 }
+
+/// Says who dials from the first address to the second, for a link that several use and that is to fail for one.
+pub type Diallers = Arc<dyn Fn(SocketAddr, SocketAddr) -> Option<usize> + Send + Sync>;
 
 #[derive(Debug, Default)]
 struct Counters {
@@ -75,12 +85,20 @@ impl Proxy {
     /// # Errors
     /// No port can be listened on.
     pub async fn start(upstream: SocketAddr) -> io::Result<Self> {
+        Self::for_diallers(upstream, Arc::new(|_, _| None)).await
+    }
+
+    /// The same for several that can be told apart. `diallers` is asked once for each connection, when it is accepted.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn for_diallers(upstream: SocketAddr, diallers: Diallers) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let addr = listener.local_addr()?;
         let (link, links) = watch::channel(Link::good(upstream, 0));
         let counters = Arc::new(Counters::default());
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, links, Arc::clone(&counters)));
+        tasks.spawn(accept(listener, links, diallers, Arc::clone(&counters)));
         Ok(Self { addr, link, counters, _tasks: tasks })
     }
 
@@ -105,6 +123,11 @@ impl Proxy {
     /// fall silent (half-open), as when a firewall drops packets.
     pub fn blackhole(&self) {
         self.link.send_modify(|link| (link.up, link.down) = (false, false));
+    }
+
+    /// The same for one of those that dial; the others notice nothing.
+    pub fn silence(&self, dialler: usize) {
+        self.link.send_modify(|link| link.silenced = Some(dialler));
     }
 
     /// Requests pass and answers do not: what is sent takes effect, and the sender never learns of it.
@@ -165,14 +188,20 @@ impl Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, links: watch::Receiver<Link>, counters: Arc<Counters>) {
+async fn accept(
+    listener: TcpListener,
+    links: watch::Receiver<Link>,
+    diallers: Diallers,
+    counters: Arc<Counters>,
+) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((client, _)) => {
+                Ok((client, from)) => {
                     counters.accepted.fetch_add(1, Ordering::Relaxed);
-                    connections.spawn(connection(client, links.clone(), Arc::clone(&counters)));
+                    let dialler = client.local_addr().ok().and_then(|to| diallers(from, to));
+                    connections.spawn(connection(client, dialler, links.clone(), Arc::clone(&counters)));
                 }
                 // Out of file descriptors: some will come back.
                 Err(_) => sleep(Duration::from_millis(50)).await,
@@ -191,7 +220,12 @@ impl Drop for Open {
     }
 }
 
-async fn connection(mut client: TcpStream, links: watch::Receiver<Link>, counters: Arc<Counters>) {
+async fn connection(
+    mut client: TcpStream,
+    dialler: Option<usize>,
+    links: watch::Receiver<Link>,
+    counters: Arc<Counters>,
+) {
     counters.open.fetch_add(1, Ordering::Relaxed);
     let _open = Open(Arc::clone(&counters));
     let Link { era: born, refuse, .. } = *links.borrow();
@@ -200,7 +234,7 @@ async fn connection(mut client: TcpStream, links: watch::Receiver<Link>, counter
             return None;
         }
         let mut links = links.clone();
-        let upstream = links.wait_for(|link| link.up).await.ok()?.upstream;
+        let upstream = links.wait_for(|link| link.up && link.hears(dialler)).await.ok()?.upstream;
         TcpStream::connect(upstream).await.ok()
     };
     let mut resets = links.clone();
@@ -218,10 +252,12 @@ async fn connection(mut client: TcpStream, links: watch::Receiver<Link>, counter
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let (client_reads, client_writes) = client.split();
         let (server_reads, server_writes) = server.split();
+        let up = |link: &Link| link.up && link.hears(dialler);
+        let down = |link: &Link| link.down && link.hears(dialler);
         let pumps = async {
             tokio::try_join!(
-                pump(client_reads, server_writes, links.clone(), |link| link.up, &counters.bytes_up),
-                pump(server_reads, client_writes, links.clone(), |link| link.down, &counters.bytes_down),
+                pump(client_reads, server_writes, links.clone(), up, &counters.bytes_up),
+                pump(server_reads, client_writes, links.clone(), down, &counters.bytes_down),
             )
         };
         tokio::select! {
@@ -239,7 +275,7 @@ async fn pump(
     mut reads: ReadHalf<'_>,
     mut writes: WriteHalf<'_>,
     mut links: watch::Receiver<Link>,
-    passes: fn(&Link) -> bool,
+    passes: impl Fn(&Link) -> bool,
     passed: &AtomicU64,
 ) -> io::Result<()> {
     let mut queue: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
@@ -265,7 +301,7 @@ async fn pump(
                 queued -= bytes.len();
                 let mut rest = &bytes[..];
                 while !rest.is_empty() {
-                    let link = match links.wait_for(passes).await {
+                    let link = match links.wait_for(&passes).await {
                         Ok(link) => *link,
                         // The proxy is gone.
                         Err(_) => return Ok(()),
@@ -331,6 +367,24 @@ mod tests {
         proxy.heal();
         assert_eq!(answer(&mut old, 2).await.unwrap(), "bc");
         assert_eq!(answer(&mut new, 1).await.unwrap(), "d");
+    }
+
+    #[tokio::test]
+    async fn one_is_silenced_and_the_other_is_not() {
+        let (server, _tasks) = echo().await;
+        // The first that comes is 0.
+        let first = std::sync::OnceLock::new();
+        let diallers: Diallers =
+            Arc::new(move |from, _| Some(usize::from(*first.get_or_init(|| from) != from)));
+        let proxy = Proxy::for_diallers(server, diallers).await.unwrap();
+        let mut one = TcpStream::connect(proxy.addr()).await.unwrap();
+        assert_eq!(ask(&mut one, "a").await.unwrap(), "a");
+        let mut other = TcpStream::connect(proxy.addr()).await.unwrap();
+        proxy.silence(0);
+        assert!(tokio::time::timeout(SOON, ask(&mut one, "b")).await.is_err());
+        assert_eq!(ask(&mut other, "c").await.unwrap(), "c");
+        proxy.heal();
+        assert_eq!(answer(&mut one, 1).await.unwrap(), "b");
     }
 
     #[tokio::test]

@@ -23,6 +23,7 @@ mod changes;
 mod consul;
 mod etcd;
 mod links;
+mod minority;
 mod outages;
 mod scale;
 mod scene;

@@ -15,6 +15,7 @@ mod formats;
 mod frameworks;
 mod leases;
 mod members;
+mod partition;
 mod scale;
 mod users;
 mod watches;

@@ -201,6 +201,17 @@ impl Gateway {
         Ok(body["version"].as_str().unwrap_or_default().to_owned())
     }
 
+    /// Which member it is, and which it takes for the leader, by their ids; a member that knows of none says so.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub async fn leader(&self) -> io::Result<(String, Option<String>)> {
+        let body = self.call("maintenance/status", &json!({})).await?;
+        let id = |value: &Value| value.as_str().filter(|id| *id != "0").map(str::to_owned);
+        let own = id(&body["header"]["member_id"]).ok_or_else(|| other("a member without an id"))?;
+        Ok((own, id(&body["leader"])))
+    }
+
     /// The present revision.
     ///
     /// # Errors

@@ -26,6 +26,8 @@ pub struct Etcd {
     tls: Option<(Files, Port)>,
     /// All members, as `name=URL,...`; `None` where it is the only one.
     cluster: Option<String>,
+    /// Where other members reach it; `None` where that is where it listens.
+    peer: Option<SocketAddr>,
     more: Vec<OsString>,
 }
 
@@ -107,9 +109,15 @@ impl Etcd {
         servers.try_into().map_err(|_| io::Error::other("not as many servers as asked for"))
     }
 
+    /// A member of a cluster that other members reach at `peer`, and not where it listens.
+    pub(super) fn behind(name: String, cluster: String, peer: SocketAddr) -> io::Result<Self> {
+        Ok(Self { peer: Some(peer), ..Self::member(name, Some(cluster), &[])? })
+    }
+
     fn member(name: String, cluster: Option<String>, more: &[&str]) -> io::Result<Self> {
         let program = Provider::chosen()?.program("etcd", "CALLSIGN_ETCD_BIN")?;
-        Ok(Self { program, name, tls: None, cluster, more: more.iter().map(OsString::from).collect() })
+        let more = more.iter().map(OsString::from).collect();
+        Ok(Self { program, name, tls: None, cluster, peer: None, more })
     }
 }
 
@@ -133,7 +141,8 @@ impl Kind for Etcd {
     }
 
     fn command(&self, port: u16, second: u16, data: &Path) -> (PathBuf, Vec<OsString>) {
-        let peer = format!("http://127.0.0.1:{second}");
+        let listen_peer = format!("http://127.0.0.1:{second}");
+        let peer = self.peer.map_or(listen_peer.clone(), |peer| format!("http://{peer}"));
         let (client, listen) = match &self.tls {
             None => (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{port}")),
             Some((_, plain)) => {
@@ -146,7 +155,7 @@ impl Kind for Etcd {
             ("--name", self.name.as_str()),
             ("--listen-client-urls", &listen),
             ("--advertise-client-urls", &client),
-            ("--listen-peer-urls", &peer),
+            ("--listen-peer-urls", &listen_peer),
             ("--initial-advertise-peer-urls", &peer),
             ("--initial-cluster", self.cluster.as_ref().unwrap_or(&alone)),
             ("--log-level", "error"),

@@ -3,6 +3,7 @@
 
 mod gateway;
 mod member;
+mod partition;
 mod secured;
 mod users;
 
@@ -17,6 +18,7 @@ use tokio::sync::Mutex;
 
 pub use gateway::{Entry, Gateway};
 pub use member::Etcd;
+pub use partition::PartitionedCluster;
 pub use secured::SecuredCluster;
 pub use users::Permission;
 

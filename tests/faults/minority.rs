@@ -1,0 +1,90 @@
+//! Row 12: the member that everybody is connected to is cut off from the other two, and still reached by its clients.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use callsign::{InstanceId, ServiceName};
+use callsign_testkit::etcd::PartitionedCluster;
+use callsign_testkit::record::{Recorder, confirmed};
+use callsign_testkit::wait::{ok, until};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::backend::Backend;
+use crate::scene::{BACK, long};
+use crate::traffic::Traffic;
+
+const SWITCH: Duration = Duration::from_secs(10);
+const EXTRA: &str = "10.0.0.1:1";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_12_minority() {
+    let cluster = PartitionedCluster::start().await.unwrap();
+    cluster.whole().await.unwrap();
+    let leader = cluster.leader(0).await.unwrap().unwrap();
+    let url = cluster.url("ttl=5s&drain=700ms");
+    let service: ServiceName = "book".parse().unwrap();
+    // First the leader, then whoever is a follower by then; everybody comes to it while the others are out of reach.
+    let reach_only = |member: usize| {
+        for (n, link) in cluster.links.iter().enumerate() {
+            if n == member { link.heal() } else { link.cut() }
+        }
+    };
+    reach_only(leader);
+    let mut watch = ok(callsign::open(&url), "open").watch(&service);
+    let mut backends = Vec::new();
+    for _ in 0..4 {
+        backends.push(Backend::start(&url, &service).await);
+    }
+    until(&mut watch, BACK, "all are seen", |s| s.len() == 4).await;
+    let traffic = Traffic::start(watch.clone()).await;
+    let recorder = Recorder::start(watch.clone());
+    let mut ids: Vec<_> = backends.iter().map(|backend| backend.id.clone()).collect();
+    ids.sort();
+    let leases = async |member: usize| -> BTreeSet<(String, i64)> {
+        let entries = cluster.raw(member).list("services/book/").await.unwrap();
+        entries.into_iter().map(|entry| (entry.key, entry.lease)).collect()
+    };
+    let before = leases(leader).await;
+    let extra = InstanceId::new(EXTRA).unwrap();
+    // Draining, so that nobody calls it.
+    let value = format!(r#"{{"Op":0,"Addr":"{EXTRA}","Metadata":null,"callsign":{{"state":"draining"}}}}"#);
+    let mut isolated = leader;
+    for _ in 0..2 {
+        cluster.links.iter().for_each(callsign_testkit::proxy::Proxy::heal);
+        sleep(Duration::from_secs(1)).await;
+        assert!(cluster.links[isolated].open() > 0);
+        let other = (isolated + 1) % 3;
+        cluster.isolate(isolated);
+        let begun = Instant::now();
+        let key = format!("services/book/{EXTRA}");
+        let raw = cluster.raw(other);
+        // What was handed to the leader that is no more is answered seven seconds later.
+        while !matches!(timeout(Duration::from_secs(1), raw.put(&key, value.as_bytes(), 0)).await, Ok(Ok(())))
+        {
+            assert!(begun.elapsed() < SWITCH, "the majority takes no write");
+        }
+        until(&mut watch, SWITCH, "the write is seen", |s| s.get(&extra).is_some()).await;
+        assert!(begun.elapsed() < SWITCH, "{:?}", begun.elapsed());
+        println!("measured: a write to the majority is seen after {:?}", begun.elapsed());
+        cluster.in_minority(isolated).await.unwrap();
+        // Longer than what nobody renews lives.
+        sleep(long(7, 60)).await;
+        raw.delete(&key).await.unwrap();
+        // What goes soon after an outage is held for a while.
+        until(&mut watch, SWITCH, "its end is seen", |s| !confirmed(s).contains(&extra)).await;
+        assert_eq!(leases(other).await, before, "nothing had to be registered again");
+        cluster.heal();
+        cluster.whole().await.unwrap();
+        let now = cluster.leader(0).await.unwrap().unwrap();
+        isolated = (now + 1) % 3;
+        reach_only(isolated);
+        // By then all have come over.
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(leases(isolated).await, before, "nothing had to be registered again");
+    }
+    let exact = |s: &callsign::Snapshot| s.freshness().is_fresh() && confirmed(s).iter().eq(&ids);
+    until(&mut watch, BACK, "exact", exact).await;
+    recorder.check_never_missing(&ids);
+    recorder.check_safety();
+    traffic.finish_without_failure().await;
+}
