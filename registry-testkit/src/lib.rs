@@ -13,6 +13,7 @@ pub mod container;
 pub mod etcd;
 pub mod file;
 pub mod fixture;
+pub mod history;
 pub mod peers;
 pub mod pki;
 pub mod ports;

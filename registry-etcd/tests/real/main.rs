@@ -13,6 +13,7 @@
 mod access;
 mod formats;
 mod frameworks;
+mod history;
 mod leases;
 mod members;
 mod partition;

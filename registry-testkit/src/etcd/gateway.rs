@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// The most that one call may take.
-const ANSWER: Duration = Duration::from_secs(20);
+pub(super) const ANSWER: Duration = Duration::from_secs(20);
 /// etcd takes at most 128 operations in one transaction.
 const OPS: usize = 100;
 
@@ -39,12 +39,12 @@ pub struct Gateway {
     token: Option<String>,
 }
 
-fn other(what: impl Into<String>) -> io::Error {
+pub(super) fn other(what: impl Into<String>) -> io::Error {
     io::Error::other(what.into())
 }
 
 /// The gateway writes 64-bit numbers as strings.
-fn number(value: &Value) -> i64 {
+pub(super) fn number(value: &Value) -> i64 {
     value.as_str().and_then(|text| text.parse().ok()).or_else(|| value.as_i64()).unwrap_or(0)
 }
 
@@ -233,13 +233,17 @@ impl Gateway {
     }
 
     pub(super) async fn call(&self, path: &str, body: &Value) -> io::Result<Value> {
+        self.exchange(self.request(path, body).as_bytes())
+            .await
+            .map_err(|error| other(format!("etcd's {path}: {error}")))
+    }
+
+    pub(super) fn request(&self, path: &str, body: &Value) -> String {
         let body = body.to_string();
         // Version 1.0, so that the answer ends with the connection and comes in one piece.
         let token = self.token.as_ref().map_or(String::new(), |token| format!("Authorization: {token}\r\n"));
         let head = format!("POST /v3/{path} HTTP/1.0\r\n{token}Content-Length: {}\r\n\r\n", body.len());
-        self.exchange((head + &body).as_bytes())
-            .await
-            .map_err(|error| other(format!("etcd's {path}: {error}")))
+        head + &body
     }
 
     async fn exchange(&self, request: &[u8]) -> io::Result<Value> {
@@ -265,7 +269,7 @@ fn put(key: &str, value: &[u8], lease: i64) -> Value {
     json!({ "key": BASE64.encode(key), "value": BASE64.encode(value), "lease": lease.to_string() })
 }
 
-fn range(prefix: &str) -> Value {
+pub(super) fn range(prefix: &str) -> Value {
     if prefix.is_empty() {
         // Zeros mean: from the first key on, without end.
         return json!({ "key": BASE64.encode([0]), "range_end": BASE64.encode([0]) });

@@ -1,6 +1,7 @@
 //! etcd: [`Etcd`], how to run it, alone or as a member of several; [`Gateway`], raw access to it; and
 //! [`EtcdFixture`], a registry in it.
 
+mod events;
 mod gateway;
 mod member;
 mod partition;
@@ -16,6 +17,7 @@ use async_trait::async_trait;
 use callsign_core::{Error, ErrorKind, InstanceId, Registry, Result, ServiceName};
 use tokio::sync::Mutex;
 
+pub use events::{Event, Events};
 pub use gateway::{Entry, Gateway};
 pub use member::Etcd;
 pub use partition::PartitionedCluster;
