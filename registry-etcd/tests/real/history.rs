@@ -125,7 +125,7 @@ impl Writer {
 
 async fn schedule(seed: u64, grace: u64) {
     let (etcd, raw) = start(&[]).await;
-    let events = raw.events(PREFIX, 1).await.unwrap();
+    let events = raw.events(PREFIX).await.unwrap();
     let link = Proxy::start(etcd.addr()).await.unwrap();
     let watch = open_at(link.addr(), &format!("?grace={grace}s")).watch(&book());
     let recorder = Recorder::start(watch.clone());

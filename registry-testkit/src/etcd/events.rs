@@ -41,16 +41,14 @@ pub struct Events {
 }
 
 impl Gateway {
-    /// Listens at a prefix, from a revision on.
+    /// Listens at a prefix, from now on.
     ///
     /// # Errors
     /// It is refused, or not answered within 20 s.
-    pub async fn events(&self, prefix: &str, from: i64) -> io::Result<Events> {
-        let mut create = range(prefix);
-        create["start_revision"] = json!(from.to_string());
+    pub async fn events(&self, prefix: &str) -> io::Result<Events> {
         let open = async {
             let mut stream = TcpStream::connect(self.addr()).await?;
-            let request = self.request("watch", &json!({ "create_request": create }));
+            let request = self.request("watch", &json!({ "create_request": range(prefix) }));
             stream.write_all(request.as_bytes()).await?;
             let mut lines = BufReader::new(stream).lines();
             let status = lines.next_line().await?.unwrap_or_default();
