@@ -1,6 +1,7 @@
 //! All that a client shows, through a link that fails in every way, held against all that was written.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::time::Duration;
 
 use callsign_core::{InstanceWatch, Snapshot};
@@ -16,7 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{book, measured, open_at, secs, start};
 
-const PREFIX: &str = "services/book/";
+pub(crate) const PREFIX: &str = "services/book/";
 /// Few, so that all are gone now and then.
 const IDS: u16 = 4;
 const GRACE: u64 = 3;
@@ -44,13 +45,17 @@ async fn schedules() {
 }
 
 /// Who writes, past the client's link.
-struct Writer {
-    raw: Gateway,
-    random: fastrand::Rng,
+pub(crate) struct Writer {
+    pub(crate) raw: Gateway,
+    pub(crate) random: fastrand::Rng,
     written: u32,
 }
 
 impl Writer {
+    pub(crate) fn new(raw: Gateway, seed: u64) -> Self {
+        Self { raw, random: fastrand::Rng::with_seed(seed), written: 0 }
+    }
+
     fn key(&mut self) -> String {
         format!("{PREFIX}127.0.0.1:{}", self.random.u16(1..=IDS))
     }
@@ -62,24 +67,25 @@ impl Writer {
         json!({ "Op": 0, "Addr": address, "Metadata": { "written": written } }).to_string().into_bytes()
     }
 
-    async fn change(&mut self) {
+    /// One change, of whatever kind.
+    pub(crate) async fn change(&mut self) -> io::Result<()> {
         let key = self.key();
         let value = self.value(&key);
         match self.random.u8(0..20) {
-            0..8 => self.raw.put(&key, &value, 0).await.unwrap(),
+            0..8 => self.raw.put(&key, &value, 0).await,
             // Expires by itself: nobody renews it.
             8..11 => {
-                let lease = self.raw.grant(2).await.unwrap();
-                self.raw.put(&key, &value, lease).await.unwrap();
+                let lease = self.raw.grant(2).await?;
+                self.raw.put(&key, &value, lease).await
             }
             // Ends for several at once.
             11 => {
-                let lease = self.raw.grant(60).await.unwrap();
+                let lease = self.raw.grant(10).await?;
                 let other = self.key();
                 let other_value = self.value(&other);
-                self.raw.put(&key, &value, lease).await.unwrap();
-                self.raw.put(&other, &other_value, lease).await.unwrap();
-                self.raw.revoke(lease).await.unwrap();
+                self.raw.put(&key, &value, lease).await?;
+                self.raw.put(&other, &other_value, lease).await?;
+                self.raw.revoke(lease).await
             }
             12..14 => {
                 let mut entries = BTreeMap::from([(key, value)]);
@@ -88,13 +94,19 @@ impl Writer {
                     let value = self.value(&key);
                     entries.insert(key, value);
                 }
-                self.raw.put_many(&entries.into_iter().collect::<Vec<_>>(), 0).await.unwrap();
+                self.raw.put_many(&entries.into_iter().collect::<Vec<_>>(), 0).await
             }
-            // Not there: no matter.
-            14..18 => drop(self.raw.delete(&key).await),
-            18 => drop(self.raw.delete_prefix(PREFIX).await.unwrap()),
-            // Refused if nothing has been written since the last.
-            _ => drop(self.raw.compact().await),
+            14..18 => {
+                // Not there: no matter.
+                let _ = self.raw.delete(&key).await;
+                Ok(())
+            }
+            18 => self.raw.delete_prefix(PREFIX).await.map(drop),
+            _ => {
+                // Refused if nothing has been written since the last.
+                let _ = self.raw.compact().await;
+                Ok(())
+            }
         }
     }
 
@@ -118,7 +130,7 @@ impl Writer {
     }
 
     /// Up to so many milliseconds.
-    async fn pass_time(&mut self, most: u64) {
+    pub(crate) async fn pass_time(&mut self, most: u64) {
         sleep(Duration::from_millis(self.random.u64(0..=most))).await;
     }
 }
@@ -129,17 +141,17 @@ async fn schedule(seed: u64, grace: u64) {
     let link = Proxy::start(etcd.addr()).await.unwrap();
     let watch = open_at(link.addr(), &format!("?grace={grace}s")).watch(&book());
     let recorder = Recorder::start(watch.clone());
-    let mut writer = Writer { raw, random: fastrand::Rng::with_seed(seed), written: 0 };
+    let mut writer = Writer::new(raw, seed);
     for _ in 0..if full() { 20 } else { 10 } {
         let (changes, pause) = (writer.random.usize(0..12), if writer.random.bool() { 30 } else { 300 });
         for _ in 0..changes {
-            writer.change().await;
+            writer.change().await.unwrap();
             writer.pass_time(pause).await;
         }
         writer.break_link(&link).await;
         let changes = writer.random.usize(0..5);
         for _ in 0..changes {
-            writer.change().await;
+            writer.change().await.unwrap();
             writer.pass_time(400).await;
         }
         // Now and then long enough to be noticed.
@@ -153,9 +165,15 @@ async fn schedule(seed: u64, grace: u64) {
         }
     }
     settle(&writer.raw, &watch, seed).await;
-    let writes = writes(&events);
-    let last: BTreeMap<_, _> = entries(&writer.raw).await;
-    assert_eq!(replayed(&writes), last, "seed {seed}: the watch that is the measure missed something");
+    judge(&writer.raw, &events, &recorder, grace, seed).await;
+}
+
+/// Checks all that was shown, now that everything is quiet.
+pub(crate) async fn judge(raw: &Gateway, events: &Events, recorder: &Recorder, grace: u64, seed: u64) {
+    let there = entries(raw).await;
+    let what = format!("seed {seed}: the watch that is the measure has it all");
+    eventually(secs(5), &what, async || replayed(&writes(events)) == there).await;
+    let writes = writes(events);
     let shown: Vec<_> = recorder.history().iter().map(|(at, snapshot)| shown(*at, snapshot)).collect();
     measured(&format!("seed {seed}, writes and snapshots"), (writes.len(), shown.len()));
     recorder.check_safety();
@@ -172,7 +190,7 @@ async fn schedule(seed: u64, grace: u64) {
 }
 
 /// Waits until the client shows what there is.
-async fn settle(raw: &Gateway, watch: &InstanceWatch, seed: u64) {
+pub(crate) async fn settle(raw: &Gateway, watch: &InstanceWatch, seed: u64) {
     // A long outage's pause, a list to verify, and the guard after that.
     let within = secs(20);
     eventually(within, &format!("seed {seed}: all that is there is shown"), async || {

@@ -14,6 +14,7 @@ mod access;
 mod formats;
 mod frameworks;
 mod history;
+mod history_cluster;
 mod leases;
 mod members;
 mod partition;

@@ -117,3 +117,42 @@ fn events_of(said: &Value) -> io::Result<Vec<Event>> {
     };
     said["events"].as_array().map_or(&[][..], Vec::as_slice).iter().map(event).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::etcd::Etcd;
+    use crate::wait::eventually;
+
+    #[tokio::test]
+    async fn hears_everything_in_order_and_that_it_ended() {
+        let mut server = Etcd::server().unwrap();
+        server.start().await.unwrap();
+        let raw = Etcd::raw(&server);
+        raw.put("p/before", b"x", 0).await.unwrap();
+        let events = raw.events("p/").await.unwrap();
+        raw.put("p/a", b"1", 0).await.unwrap();
+        raw.put("q/a", b"1", 0).await.unwrap();
+        raw.put_many(&[("p/a".to_owned(), b"2".to_vec()), ("p/b".to_owned(), Vec::new())], 0).await.unwrap();
+        raw.delete("p/a").await.unwrap();
+        let heard = || events.so_far().unwrap();
+        eventually(Duration::from_secs(5), "all is heard", async || heard().len() == 4).await;
+        let first = heard()[0].revision;
+        let said: Vec<_> =
+            heard().into_iter().map(|event| (event.revision - first, event.key, event.value)).collect();
+        let event = |after, key: &str, value: Option<&str>| {
+            (after, key.to_owned(), value.map(|v| v.as_bytes().to_vec()))
+        };
+        let wanted = [
+            event(0, "p/a", Some("1")),
+            event(2, "p/a", Some("2")),
+            event(2, "p/b", Some("")),
+            event(3, "p/a", None),
+        ];
+        assert_eq!(said, wanted);
+        server.kill();
+        eventually(Duration::from_secs(5), "the end is noticed", async || events.so_far().is_err()).await;
+    }
+}
