@@ -122,7 +122,6 @@ fn events_of(said: &Value) -> io::Result<Vec<Event>> {
 mod tests {
     use std::time::Duration;
 
-    use super::*;
     use crate::etcd::Etcd;
     use crate::wait::eventually;
 
