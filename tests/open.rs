@@ -52,8 +52,10 @@ async fn opening_does_no_network_io() {
         let (_, error) = refused(url);
         assert!(error.contains(says), "{url}: {error}");
     }
-    let (_, error) = refused("etcd://user:canary@127.0.0.1:1/services");
+    let (_, error) = refused("etcd://user:canary@127.0.0.1:1/services?formt=gokit");
     assert!(!error.contains("canary"), "{error}");
+    let opened = callsign::open("etcd://user:canary@127.0.0.1:1/services").unwrap();
+    assert!(!format!("{opened:?}").contains("canary"), "{opened:?}");
 }
 
 #[test]
