@@ -2,6 +2,7 @@
 
 use callsign_testkit::conformance::full;
 use callsign_testkit::etcd::PartitionedCluster;
+use callsign_testkit::proxy::Proxy;
 use callsign_testkit::record::Recorder;
 use tokio::time::{sleep, timeout};
 
@@ -25,7 +26,7 @@ async fn schedule(seed: u64) {
     let watch = open(&cluster.url(&format!("grace={GRACE}s"))).watch(&book());
     let recorder = Recorder::start(watch.clone());
     let mut writer = Writer::new(cluster.raw(0), seed);
-    for _ in 0..if full() { 10 } else { 5 } {
+    for round in 0..if full() { 10 } else { 5 } {
         let isolated = writer.random.usize(0..3);
         cluster.isolate(isolated);
         for _ in 0..writer.random.usize(5..40) {
@@ -34,9 +35,17 @@ async fn schedule(seed: u64) {
             let _ = timeout(secs(1), writer.change()).await;
             writer.pass_time(200).await;
         }
-        if writer.random.bool() {
-            // Everybody has to look for another.
-            cluster.links.iter().for_each(callsign_testkit::proxy::Proxy::reset);
+        match round % 3 {
+            // Only the minority can be reached, which knows less than has been shown.
+            0 => {
+                let others = || cluster.links.iter().enumerate().filter(|(n, _)| *n != isolated);
+                others().for_each(|(_, link)| link.cut());
+                sleep(secs(2)).await;
+                writer.pass_time(5000).await;
+                others().for_each(|(_, link)| link.heal());
+            }
+            1 => cluster.links.iter().for_each(Proxy::reset),
+            _ => {}
         }
         cluster.heal();
         writer.pass_time(3000).await;
