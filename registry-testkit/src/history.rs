@@ -38,6 +38,8 @@ pub struct Shown {
     pub at: Instant,
     /// The snapshot's own count.
     pub revision: u64,
+    /// Whether it was said to be what there is.
+    pub fresh: bool,
     /// What it lists.
     pub listed: BTreeMap<String, Listing>,
 }
@@ -49,6 +51,8 @@ pub struct Promises {
     pub grace: Duration,
     /// By how much the times of writes and snapshots may be wrong.
     pub skew: Duration,
+    /// How much later than it was written a change may be missing in what is said to be what there is, where `whole`.
+    pub lag: Duration,
     /// Whether what is confirmed in a snapshot is all there was at one revision, and not older here and younger there.
     pub whole: bool,
 }
@@ -107,6 +111,13 @@ pub enum Unexplained {
         /// The earliest revision that may be meant.
         from: i64,
     },
+    /// Fresh by its own word, and what it shows had not been so any more for longer than the watch may lag.
+    Late {
+        /// In which snapshot.
+        at: u64,
+        /// The revision that it should have had.
+        from: i64,
+    },
     /// The last snapshot is not what there is.
     NotFinal {
         /// Not listed, or only held.
@@ -140,6 +151,12 @@ impl States {
         Self { all }
     }
 
+    /// The last revision that everybody must know of by then.
+    fn by(&self, now: Instant, promises: Promises) -> i64 {
+        let late = promises.lag + promises.skew;
+        self.all.iter().take_while(|(_, at, _)| *at + late < now).last().map_or(0, |(revision, ..)| *revision)
+    }
+
     /// The first revision from `from` on after which there was just this.
     fn find(&self, from: i64, wanted: &BTreeMap<String, String>) -> Option<i64> {
         // Before the first revision there was nothing.
@@ -168,7 +185,7 @@ pub fn check(writes: &[Write], shown: &[Shown], promises: Promises) -> Result<()
     let states = States::of(writes);
     let mut known: BTreeMap<&str, Known> = BTreeMap::new();
     let (mut before, mut from, mut seen) = (None, 0, 0);
-    for snapshot in shown {
+    for (n, snapshot) in shown.iter().enumerate() {
         let at = snapshot.revision;
         if let Some(before) = before.replace(at)
             && at <= before
@@ -199,6 +216,12 @@ pub fn check(writes: &[Write], shown: &[Shown], promises: Promises) -> Result<()
             let confirmed = snapshot.listed.iter().filter(|(_, listing)| !listing.held);
             let confirmed = confirmed.map(|(id, listing)| (id.clone(), listing.content.clone())).collect();
             from = states.find(from, &confirmed).ok_or(Unexplained::NoRevision { at, from })?;
+            // It was shown until the next was.
+            let until = shown.get(n + 1).map_or(snapshot.at, |next| next.at);
+            let least = states.by(until, promises);
+            if snapshot.fresh && least > from && states.find(least, &confirmed).is_none() {
+                return Err(Unexplained::Late { at, from: least });
+            }
         }
     }
     check_last(&states, shown.last())

@@ -3,7 +3,9 @@
 use super::*;
 
 const GRACE: Duration = Duration::from_secs(2);
-const PROMISES: Promises = Promises { grace: GRACE, skew: Duration::ZERO, whole: true };
+/// Longer than any line below, where it is not what is tested.
+const LAG: Duration = Duration::from_secs(60);
+const PROMISES: Promises = Promises { grace: GRACE, skew: Duration::ZERO, lag: LAG, whole: true };
 
 /// A time line in tenths of a second.
 struct Line(Instant);
@@ -28,7 +30,7 @@ impl Line {
         writes.iter().enumerate().map(write).collect()
     }
 
-    /// What was seen when; `a=1!` is held.
+    /// What was seen when; `a=1!` is held. All are fresh.
     fn shown(&self, shown: &[(u64, &str)]) -> Vec<Shown> {
         let listing = |text: &str| {
             let (id, content) = text.split_once('=').unwrap();
@@ -38,6 +40,7 @@ impl Line {
         let snapshot = |(n, (tenths, text)): (usize, &(u64, &str))| Shown {
             at: self.at(*tenths),
             revision: n as u64,
+            fresh: true,
             listed: text.split_whitespace().map(listing).collect(),
         };
         shown.iter().enumerate().map(snapshot).collect()
@@ -155,4 +158,24 @@ fn half_of_a_revision() {
     let half = line.shown(&[(10, "a=1"), (20, "a=1 b=1")]);
     assert_eq!(check(&writes, &half, PROMISES), Err(Unexplained::NoRevision { at: 0, from: 0 }));
     assert_eq!(check(&writes, &half[1..], PROMISES), Ok(()));
+}
+
+/// What is said to be fresh must be, for as long as it is shown; what is said to be stale need not.
+#[test]
+fn fresh_and_long_outdated() {
+    let line = Line::new();
+    let promises = Promises { lag: Duration::from_secs(2), ..PROMISES };
+    let writes = line.writes(&["a=1", "a=2"]);
+    // Published anew, or left as it was.
+    for (at, shown) in [(1, vec![(10, "a=1"), (39, "a=1"), (41, "a=2")]), (0, vec![(10, "a=1"), (41, "a=2")])]
+    {
+        let mut shown = line.shown(&shown);
+        assert_eq!(check(&writes, &shown, promises), Err(Unexplained::Late { at, from: 2 }));
+        assert_eq!(check(&writes, &shown, Promises { skew: Duration::from_secs(1), ..promises }), Ok(()));
+        shown[at as usize].fresh = false;
+        assert_eq!(check(&writes, &shown, promises), Ok(()));
+    }
+    // What has not changed since is not outdated, however old.
+    assert_eq!(judge_by(promises, &["a=1"], &[(500, "a=1")]), Ok(()));
+    assert_eq!(judge_by(promises, &["a=1", "a=2", "a=1"], &[(10, "a=1"), (500, "a=1")]), Ok(()));
 }

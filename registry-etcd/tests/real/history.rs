@@ -21,6 +21,8 @@ pub(crate) const PREFIX: &str = "services/book/";
 /// Few, so that all are gone now and then.
 const IDS: u16 = 4;
 const GRACE: u64 = 3;
+/// A silent connection is found by pings, and then what was missed is caught up with; stale is said by then.
+const LAG: Duration = Duration::from_secs(15);
 /// How many schedules run beside each other.
 const BESIDE: u64 = 6;
 
@@ -177,7 +179,7 @@ pub(crate) async fn judge(raw: &Gateway, events: &Events, recorder: &Recorder, g
     let shown: Vec<_> = recorder.history().iter().map(|(at, snapshot)| shown(*at, snapshot)).collect();
     measured(&format!("seed {seed}, writes and snapshots"), (writes.len(), shown.len()));
     recorder.check_safety();
-    let promises = Promises { grace: secs(grace), skew: secs(1), whole: true };
+    let promises = Promises { grace: secs(grace), skew: secs(1), lag: LAG, whole: true };
     if let Err(unexplained) = check(&writes, &shown, promises) {
         for write in &writes {
             println!("seed {seed}: {:?} {write:?}", write.at.duration_since(shown[0].at));
@@ -239,5 +241,6 @@ fn shown(at: Instant, snapshot: &Snapshot) -> Shown {
         let content = format!("{} {written}", listed.address());
         (listed.id().to_string(), Listing { content, held: listed.is_held() })
     };
-    Shown { at, revision: snapshot.revision(), listed: snapshot.iter().map(listing).collect() }
+    let (revision, fresh) = (snapshot.revision(), snapshot.freshness().is_fresh());
+    Shown { at, revision, fresh, listed: snapshot.iter().map(listing).collect() }
 }
