@@ -21,7 +21,8 @@ pub(crate) async fn run(args: &WatchArgs, registry: &Registry) -> Result<u8, Fai
         (false, true) => Shows::Live(Live::new(format!("{registry:?}"))),
         (false, false) => Shows::Lines,
     };
-    let mut before = watch.snapshot();
+    // Not what is known by now, which may be a list already: that is news then.
+    let mut before = Arc::new(Snapshot::pending(args.service.clone()));
     shows.show(&before, &before)?;
     let mut resized = signals::Resized::listen();
     let mut unread = std::pin::pin!(output::unread());
@@ -52,14 +53,18 @@ enum Shows {
 impl Shows {
     fn show(&mut self, before: &Snapshot, now: &Snapshot) -> Result<(), Failure> {
         match self {
-            // The first one says nothing yet, and is no news again.
-            Self::Json | Self::Lines if std::ptr::eq(before, now) => {}
+            Self::Json | Self::Lines if !is_news(before, now) => {}
             Self::Json => json::line(stdout(), SystemTime::now(), now)?,
             Self::Lines => lines(before, now)?,
             Self::Live(live) => live.show(before, now)?,
         }
         Ok(())
     }
+}
+
+/// Whether there is anything to say of it: that nothing is known yet is not, nor is what was said before.
+fn is_news(before: &Snapshot, now: &Snapshot) -> bool {
+    !std::ptr::eq(before, now) && !matches!(now.freshness(), Freshness::Pending { error: None })
 }
 
 /// What changed, a line each.
@@ -98,5 +103,23 @@ pub(crate) fn describe(freshness: &Freshness) -> (String, Paint) {
             format!("stale since {}: {}", humantime::format_rfc3339_millis(*since), Escaped(&error.chain())),
             Paint::Bad,
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use callsign::Instance;
+
+    use super::*;
+    use crate::testing::snapshot;
+
+    #[tokio::test]
+    async fn what_is_known_before_the_first_look_is_news_once() {
+        let nothing = Snapshot::pending("web".parse().unwrap());
+        let listed = snapshot("web", vec![Instance::new("web", "127.0.0.1:80").unwrap()]).await;
+        assert!(!is_news(&nothing, &nothing));
+        assert!(!is_news(&nothing, &Snapshot::pending("web".parse().unwrap())));
+        assert!(is_news(&nothing, &listed));
+        assert!(!is_news(&listed, &listed));
     }
 }
