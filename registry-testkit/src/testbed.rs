@@ -51,3 +51,15 @@ pub fn version<'a>(go_mod: &'a str, module: &str) -> &'a str {
 pub fn image(variable: &str, official: impl FnOnce() -> String) -> Image {
     Image::new(env::var(variable).ok().filter(|name| !name.is_empty()).unwrap_or_else(official))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_that_of_the_very_module() {
+        let go_mod = "require (\n\texample.org/a/b v2.0.0\n\texample.org/a v1.2.3 // indirect\n)\n";
+        assert_eq!(version(go_mod, "example.org/a"), "1.2.3");
+        assert_eq!(version(go_mod, "example.org/a/b"), "2.0.0");
+    }
+}
