@@ -69,9 +69,23 @@ pub(crate) fn free() -> (Port, String) {
 }
 
 pub(crate) fn command(url: &str, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_callsign"));
+    let mut command = program(env!("CARGO_BIN_EXE_callsign"));
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command.env("CALLSIGN_REGISTRY", url).env_remove("NO_COLOR");
+    command
+}
+
+/// A command that hears SIGHUP, also where the tests themselves run under `nohup`, which is inherited.
+fn program(path: &str) -> Command {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.map_or(0, |mask| u64::from_str_radix(mask.trim(), 16).unwrap());
+    if ignored & 1 == 0 {
+        return Command::new(path);
+    }
+    // In its own place: the process is the same.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP", path]);
     command
 }
 
