@@ -59,18 +59,21 @@ async fn row_12(isolates_the_leader: bool) {
         // Not before: what is handed to the leader that is no more may yet take effect once it is back.
         cluster.in_minority(isolated).await.unwrap();
         majority.put("services/book/127.0.0.1:9", value, 0).await.unwrap();
-        measured("the majority takes a write", begun.elapsed());
+        let able = begun.elapsed();
+        measured("the majority takes a write", able);
         until(&mut watch, secs(10), "the write is seen", |s| ids(s).len() == 4).await;
         measured("a write to the majority is seen", begun.elapsed());
-        assert!(begun.elapsed() < secs(10), "{:?}", begun.elapsed());
+        able
     };
     let updated = async {
         let heavier = registrations[0].instance().as_ref().clone().with_weight(7);
         registrations[0].update(heavier).await.unwrap();
         measured("a registrar's own change is written", begun.elapsed());
-        assert!(begun.elapsed() < secs(10), "{:?}", begun.elapsed());
+        begun.elapsed()
     };
-    tokio::join!(written, updated);
+    let (able, updated) = tokio::join!(written, updated);
+    // How long the members need to agree, on a busy machine, is not ours.
+    assert!(updated < able + secs(10), "{updated:?}, {able:?}");
     // Longer than what nobody renews lives.
     sleep(secs(7)).await;
     cluster.in_minority(isolated).await.unwrap();
