@@ -6,11 +6,14 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{getgid, getuid};
 
 use crate::process::Process;
+
+/// How long a container may take from its start to its process.
+const BEGINS: Duration = Duration::from_secs(10);
 
 /// Makes the container, says so, and takes it away once the other end of its stdin is closed. One process for both, so
 /// that a container cannot come into being after it was taken away, whenever its owner is killed.
@@ -157,15 +160,21 @@ impl Container {
         }
     }
 
-    /// The process id of the server.
+    /// The process id of the server. One that was just started has none for a moment, which is waited for.
     ///
     /// # Errors
     /// It does not run.
+    #[expect(clippy::disallowed_methods, reason = "asking the engine blocks as well, and for as long")]
     pub fn id(&self) -> io::Result<u32> {
-        let id = self.engine.run(["inspect", "--format", "{{.State.Pid}}", &self.name])?;
-        match id.parse() {
-            Ok(0) | Err(_) => Err(io::Error::other(format!("{} does not run", self.name))),
-            Ok(id) => Ok(id),
+        let by = Instant::now() + BEGINS;
+        loop {
+            let said =
+                self.engine.run(["inspect", "--format", "{{.State.Status}} {{.State.Pid}}", &self.name])?;
+            match said.split_once(' ').map(|(status, id)| (status, id.parse().unwrap_or(0))) {
+                Some(("created", _)) if Instant::now() < by => std::thread::sleep(Duration::from_millis(20)),
+                Some((_, id)) if id != 0 => return Ok(id),
+                _ => return Err(io::Error::other(format!("{} does not run", self.name))),
+            }
         }
     }
 
