@@ -83,6 +83,12 @@ impl<K: Kind> Server<K> {
         self.port.addr()
     }
 
+    /// Its second port, for whatever it wants one for.
+    #[must_use]
+    pub fn second(&self) -> &Port {
+        &self.second
+    }
+
     /// Whether it was started and not ended; a paused one is running.
     #[must_use]
     pub fn is_running(&self) -> bool {

@@ -21,6 +21,8 @@ mod backends;
 mod changes;
 #[cfg(feature = "consul")]
 mod consul;
+#[cfg(feature = "consul")]
+mod datacenter;
 mod etcd;
 mod links;
 mod minority;

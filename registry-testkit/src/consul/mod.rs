@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::sync::Mutex;
 
 pub use api::Api;
-pub use server::{Consul, MANAGEMENT};
+pub use server::{Consul, Datacenter, MANAGEMENT};
 
 use crate::fixture::{Caps, Fixture, Open, SecondClaim, Served, Tuning, with_query};
 use crate::proxy::Proxy;

@@ -21,12 +21,23 @@ const GO_MOD: &str = include_str!("../../testbed/consul/go.mod");
 #[derive(Debug)]
 pub struct Consul {
     program: PathBuf,
+    name: String,
+    role: Role,
     gossip: Port,
     /// TLS with certificates of clients, on the port itself; a second one in the clear for raw access.
     tls: Option<(PathBuf, Identity, Port)>,
     /// The token that may do everything, where there are access rules.
     token: Option<&'static str>,
     more: Vec<OsString>,
+}
+
+/// What an agent is to the others of its datacenter.
+#[derive(Debug)]
+enum Role {
+    /// One of so many servers, which find each other by the gossip of these ports.
+    Server { of: usize, others: Vec<u16> },
+    /// A client agent, as there is one for each machine.
+    Client { servers: Vec<u16> },
 }
 
 /// The token that may do everything in a Consul with access rules.
@@ -47,9 +58,8 @@ impl Consul {
     /// # Errors
     /// As [`server`](Self::server).
     pub fn server_with(more: &[&str]) -> io::Result<Server<Self>> {
-        let program = Provider::chosen()?.program("consul", "CALLSIGN_CONSUL_BIN")?;
         let more = more.iter().flat_map(|hcl| ["-hcl".into(), OsString::from(hcl)]).collect();
-        Server::new(Self { program, gossip: Port::reserve()?, tls: None, token: None, more })
+        Server::new(Self { more, ..Self::alone()? })
     }
 
     /// One that denies everything to who has no token.
@@ -57,13 +67,12 @@ impl Consul {
     /// # Errors
     /// As [`server`](Self::server).
     pub fn with_rules() -> io::Result<Server<Self>> {
-        let program = Provider::chosen()?.program("consul", "CALLSIGN_CONSUL_BIN")?;
         let rules = format!(
             "acl {{ enabled = true default_policy = \"deny\" enable_token_persistence = true \
              tokens {{ initial_management = \"{MANAGEMENT}\" agent = \"{MANAGEMENT}\" }} }}"
         );
         let more = vec!["-hcl".into(), rules.into()];
-        Server::new(Self { program, gossip: Port::reserve()?, tls: None, token: Some(MANAGEMENT), more })
+        Server::new(Self { token: Some(MANAGEMENT), more, ..Self::alone()? })
     }
 
     /// One that speaks TLS and wants to see certificates of clients, all signed by `pki`, its own the one called
@@ -72,10 +81,47 @@ impl Consul {
     /// # Errors
     /// As [`server`](Self::server), or the certificate cannot be written.
     pub fn secured(pki: &Pki) -> io::Result<Server<Self>> {
-        let program = Provider::chosen()?.program("consul", "CALLSIGN_CONSUL_BIN")?;
         let identity = pki.issue("server", &["127.0.0.1", "localhost"])?;
         let tls = Some((pki.ca(), identity, Port::reserve()?));
-        Server::new(Self { program, gossip: Port::reserve()?, tls, token: None, more: Vec::new() })
+        Server::new(Self { tls, ..Self::alone()? })
+    }
+
+    fn alone() -> io::Result<Self> {
+        Self::agent("n1", Role::Server { of: 1, others: Vec::new() }, Port::reserve()?)
+    }
+
+    fn agent(name: &str, role: Role, gossip: Port) -> io::Result<Self> {
+        let program = Provider::chosen()?.program("consul", "CALLSIGN_CONSUL_BIN")?;
+        Ok(Self { program, name: name.to_owned(), role, gossip, tls: None, token: None, more: Vec::new() })
+    }
+
+    /// Three servers and two client agents, running, and each knowing all others.
+    ///
+    /// # Errors
+    /// As [`server`](Self::server), or they do not start.
+    pub async fn datacenter() -> io::Result<Datacenter> {
+        let mut gossip = Vec::new();
+        for _ in 0..3 {
+            gossip.push(Port::reserve()?);
+        }
+        let ports: Vec<_> = gossip.iter().map(Port::number).collect();
+        let mut agents = Vec::new();
+        for (n, port) in gossip.into_iter().enumerate() {
+            let role = Role::Server { of: 3, others: ports.clone() };
+            agents.push(Server::new(Self::agent(&format!("s{n}"), role, port)?)?);
+        }
+        for name in ["a", "b"] {
+            let role = Role::Client { servers: ports.clone() };
+            agents.push(Server::new(Self::agent(name, role, Port::reserve()?)?)?);
+        }
+        for agent in &mut agents {
+            agent.launch()?;
+        }
+        for agent in &mut agents {
+            agent.ready().await?;
+        }
+        let clients = agents.split_off(3);
+        Ok(Datacenter { servers: agents, clients })
     }
 
     /// Raw access to an agent of this kind, with all rights.
@@ -87,6 +133,31 @@ impl Consul {
     fn api(&self, addr: SocketAddr) -> Api {
         let api = Api::new(self.tls.as_ref().map_or(addr, |(_, _, plain)| plain.addr()));
         self.token.map_or(api.clone(), |token| api.with_token(token))
+    }
+}
+
+/// Agents of one datacenter.
+#[derive(Debug)]
+pub struct Datacenter {
+    /// Three servers, one of which leads.
+    pub servers: Vec<Server<Consul>>,
+    /// Two client agents, as on two machines.
+    pub clients: Vec<Server<Consul>>,
+}
+
+impl Datacenter {
+    /// Which server leads, as another agent sees it.
+    ///
+    /// # Errors
+    /// Nobody knows one.
+    pub async fn leader(&self, by: &Api) -> io::Result<usize> {
+        let leader = by.get("status/leader").await?;
+        let leader = leader.as_str().unwrap_or_default().to_owned();
+        let is_leader = |server: &Server<Consul>| leader == format!("127.0.0.1:{}", server.second().number());
+        self.servers
+            .iter()
+            .position(is_leader)
+            .ok_or_else(|| io::Error::other(format!("no server has the address {leader:?} of the leader")))
     }
 }
 
@@ -108,16 +179,20 @@ impl Kind for Consul {
                 (plain.number(), i32::from(port), tls)
             }
         };
+        let (role, joins) = match &self.role {
+            Role::Server { of, others } => (format!("server = true bootstrap_expect = {of}"), others),
+            Role::Client { servers } => ("server = false".to_owned(), servers),
+        };
+        let joins: Vec<_> = joins.iter().map(|port| format!("\"127.0.0.1:{port}\"")).collect();
+        let (name, joins) = (&self.name, joins.join(", "));
         let hcl = format!(
-            "ports {{ http = {http} https = {https} server = {second} serf_lan = {gossip} serf_wan = -1 dns = -1 grpc = -1 grpc_tls = -1 }} \
+            "{role} retry_join = [{joins}] retry_interval = \"1s\" ports {{ http = {http} https = {https} server = {second} serf_lan = {gossip} serf_wan = -1 dns = -1 grpc = -1 grpc_tls = -1 }} \
              performance {{ raft_multiplier = 1 }} \
              limits {{ http_max_conns_per_client = 2000 }} \
-             disable_update_check = true node_name = \"n1\" leave_on_terminate = false {tls}"
+             disable_update_check = true node_name = \"{name}\" leave_on_terminate = false {tls}"
         );
         let mut arguments: Vec<OsString> =
-            ["agent", "-server", "-bootstrap-expect=1", "-bind=127.0.0.1", "-client=127.0.0.1"]
-                .map(Into::into)
-                .into();
+            ["agent", "-bind=127.0.0.1", "-client=127.0.0.1"].map(Into::into).into();
         arguments.extend([
             "-log-level=warn".into(),
             "-hcl".into(),
