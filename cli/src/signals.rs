@@ -12,7 +12,7 @@ pub(crate) enum Told {
     /// To end.
     End(Signal),
     /// Something that only a command knows the meaning of.
-    #[cfg_attr(not(unix), allow(dead_code))]
+    #[cfg_attr(not(unix), allow(dead_code, reason = "elsewhere there is nothing to pass on"))]
     Pass(Signal),
 }
 

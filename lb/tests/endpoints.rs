@@ -486,7 +486,7 @@ async fn balancers_come_and_go_without_a_trace() {
     let (script, _registry, watch) = Script::open();
     let counted = Arc::new(());
     #[derive(Debug, Clone)]
-    struct Counted(#[allow(dead_code)] Arc<()>);
+    struct Counted(#[allow(dead_code, reason = "held to be counted")] Arc<()>);
     impl callsign_lb::Policy for Counted {
         type Table = ();
         type Local = ();
