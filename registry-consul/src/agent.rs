@@ -9,6 +9,8 @@ use callsign_core::{Error, ErrorKind, HttpAnswer, HttpClient, Result};
 use http::{HeaderValue, Method, Request};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::error::refusal;
 use crate::token::Token;
@@ -17,11 +19,20 @@ use crate::token::Token;
 const AS_IT_IS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// Consul filters out what a token may not read, and says so in no other way.
 const FILTERED: &str = "x-consul-results-filtered-by-acls";
+/// How long ago the server that answered heard of its leader, in milliseconds.
+const CONTACT: &str = "x-consul-lastcontact";
+/// What is older is not taken for the state of things, whoever is content with old answers.
+const OLDEST: Duration = Duration::from_secs(10);
 const KNOWN_LEADER: &str = "x-consul-knownleader";
 /// What who has no token may do.
 const POLICY: &str = "x-consul-default-acl-policy";
 /// How a query was answered: of those that are streamed to the agent it never says that it knows a leader.
 const BACKEND: &str = "x-consul-query-backend";
+
+/// A service that nobody registers.
+const NOBODY: &str = "callsign-nobody";
+/// For how long an answer to whether there is a leader is good.
+const VOUCHED: Duration = Duration::from_secs(2);
 
 /// Which part of Consul is meant, in every request.
 #[derive(Debug, Clone, Default)]
@@ -43,12 +54,23 @@ struct Inner {
     place: Place,
     token: Token,
     timeout: Duration,
+    /// When there was a leader last, and whether that was seen by who is content with old answers.
+    vouched: Mutex<Option<(Instant, bool)>>,
 }
 
 impl fmt::Debug for Agent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.name)
     }
+}
+
+/// Whether the agent had the answer itself, of a stream that a server keeps up.
+pub(crate) fn is_streamed(answer: &HttpAnswer) -> bool {
+    header(answer, BACKEND) == Some("streaming")
+}
+
+fn header<'a>(answer: &'a HttpAnswer, name: &str) -> Option<&'a str> {
+    answer.headers.get(name)?.to_str().ok()
 }
 
 /// A path and a query under construction.
@@ -89,7 +111,8 @@ impl Agent {
         timeout: Duration,
     ) -> Self {
         let base = base.trim_end_matches('/').to_owned();
-        Self(Arc::new(Inner { http, name, base, place, token, timeout }))
+        let vouched = Mutex::default();
+        Self(Arc::new(Inner { http, name, base, place, token, timeout, vouched }))
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -162,29 +185,81 @@ impl Agent {
     }
 
     /// The same, if it is complete too: nothing was left out because we may not read it, and there is a leader who
-    /// knows better than the server that answered.
+    /// knows better than the server that answered, if it is one that answered.
     pub(crate) fn complete(&self, what: &str, answer: HttpAnswer) -> Result<HttpAnswer> {
+        let answer = self.unfiltered(what, answer)?;
+        if !is_streamed(&answer) {
+            self.led(what, &answer)?;
+        }
+        Ok(answer)
+    }
+
+    /// The same for an answer that may be old, but not too old.
+    pub(crate) fn recent(&self, what: &str, answer: HttpAnswer) -> Result<HttpAnswer> {
+        let answer = self.unfiltered(what, answer)?;
+        if !is_streamed(&answer) {
+            self.in_contact(what, &answer)?;
+        }
+        Ok(answer)
+    }
+
+    /// Whether the servers have a leader, or have had one a moment ago if what is old `suffices`: answers that are
+    /// streamed to the agent say nothing of that, and go on without one. Asked for all who ask at about the same time
+    /// together.
+    pub(crate) async fn vouch(&self, what: &str, suffices: bool) -> Result<()> {
+        let mut vouched = self.0.vouched.lock().await;
+        if vouched.is_some_and(|(at, old)| at.elapsed() < VOUCHED && (suffices || !old)) {
+            return Ok(());
+        }
+        // Of a service that is not there, by any server: an answer of a few bytes.
+        let path = Path::new(&["health", "service", NOBODY]).with("stale", "true");
+        let answer = self.get(what, path).await?;
+        if suffices {
+            self.in_contact(what, &answer)?;
+        } else {
+            self.led(what, &answer)?;
+        }
+        *vouched = Some((Instant::now(), suffices));
+        Ok(())
+    }
+
+    fn led(&self, what: &str, answer: &HttpAnswer) -> Result<()> {
+        if header(answer, KNOWN_LEADER) != Some("false") {
+            return Ok(());
+        }
+        let text = format!("agent {}, {what}: its servers have no leader", self.name());
+        Err(Error::new(ErrorKind::Unavailable, text))
+    }
+
+    fn in_contact(&self, what: &str, answer: &HttpAnswer) -> Result<()> {
+        let contact =
+            header(answer, CONTACT).and_then(|millis| millis.parse().ok()).map(Duration::from_millis);
+        if contact.is_none_or(|contact| contact <= OLDEST) {
+            return Ok(());
+        }
+        let text = format!(
+            "agent {}, {what}: its servers have had no leader for more than {}s",
+            self.name(),
+            OLDEST.as_secs()
+        );
+        Err(Error::new(ErrorKind::Unavailable, text))
+    }
+
+    fn unfiltered(&self, what: &str, answer: HttpAnswer) -> Result<HttpAnswer> {
         let answer = self.checked(what, answer)?;
-        let is = |name: &str, value: &str| {
-            answer.headers.get(name).and_then(|is| is.to_str().ok()).is_some_and(|is| is == value)
-        };
-        if is(FILTERED, "true") {
+        if header(&answer, FILTERED) == Some("true") {
             let text = format!(
                 "agent {}, {what}: Consul leaves out what the ACL token may not read; it needs service:read and node:read",
                 self.name()
             );
             return Err(Error::new(ErrorKind::PermissionDenied, text));
         }
-        if is(KNOWN_LEADER, "false") && !is(BACKEND, "streaming") {
-            let text = format!("agent {}, {what}: its servers have no leader", self.name());
-            return Err(Error::new(ErrorKind::Unavailable, text));
-        }
         Ok(answer)
     }
 
     /// Whether an answer may be empty because who has no token may not read: Consul says so to nobody else.
     pub(crate) fn shuts_out(&self, answer: &HttpAnswer) -> bool {
-        let denies = answer.headers.get(POLICY).is_some_and(|policy| policy == "deny");
+        let denies = header(answer, POLICY) == Some("deny");
         denies && !self.has_token() && matches!(answer.body.trim_ascii(), b"[]" | b"{}" | b"null")
     }
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use callsign_core::{
     Access, Address, CredentialProvider, Error, ErrorKind, HttpClient, Registry, Result, Secret, Settings,
-    Tls,
+    Target, Tls,
 };
 use tokio::runtime::Handle;
 
 use crate::agent::{Agent, Place};
+use crate::check::Check;
 use crate::registry::ConsulProtocol;
 use crate::source::{Consistency, Scope};
 use crate::token::Token;
@@ -30,7 +31,12 @@ impl Consul {
     where
         A: TryInto<Address, Error: Into<Error>>,
     {
-        Ok(Builder::new(agent.try_into().map_err(Into::into)?))
+        Ok(Builder::new(Target::Tcp(agent.try_into().map_err(Into::into)?)))
+    }
+
+    /// A builder for an agent that listens at a socket in the file system, with default settings.
+    pub fn builder_at_socket(path: impl Into<PathBuf>) -> Builder {
+        Builder::new(Target::Unix(path.into()))
     }
 }
 
@@ -56,10 +62,11 @@ pub(crate) fn default_settings() -> Settings {
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing before build()"]
 pub struct Builder {
-    agent: Address,
+    agent: Target,
     pub(crate) base: String,
     pub(crate) place: Place,
     pub(crate) format: Format,
+    pub(crate) check: Check,
     pub(crate) scope: Scope,
     pub(crate) token: Token,
     pub(crate) access: Access,
@@ -67,12 +74,13 @@ pub struct Builder {
 }
 
 impl Builder {
-    pub(crate) fn new(agent: Address) -> Self {
+    pub(crate) fn new(agent: Target) -> Self {
         Self {
             agent,
             base: String::new(),
             place: Place::default(),
             format: Format::default(),
+            check: Check::default(),
             scope: Scope::default(),
             token: Token::None,
             access: Access::default(),
@@ -107,6 +115,12 @@ impl Builder {
     /// Sets how instances are written. All that is written in Consul is read.
     pub fn format(mut self, format: Format) -> Self {
         self.format = format;
+        self
+    }
+
+    /// Sets how Consul knows that what is registered lives.
+    pub fn check(mut self, check: Check) -> Self {
+        self.check = check;
         self
     }
 
@@ -183,7 +197,10 @@ impl Builder {
     /// [`Invalid`](ErrorKind::Invalid): a token that would leave this machine in the clear, or certificates that are of
     /// no use. [`Unsupported`](ErrorKind::Unsupported): TLS, in a build without the feature `tls`; or no Tokio runtime.
     pub fn build(self) -> Result<Registry> {
-        let name = format!("consul://{}{}", self.agent, self.base);
+        let name = match &self.agent {
+            Target::Tcp(agent) => format!("consul://{agent}{}", self.base),
+            socket => format!("consul at {socket}"),
+        };
         self.build_named(name)
     }
 
@@ -194,7 +211,15 @@ impl Builder {
             let secret = callsign_core::Credentials::new("token", Secret::new("token"))?;
             self.access.credentials = Some(Arc::new(secret));
         }
-        self.access.check(&name, std::slice::from_ref(&self.agent))?;
+        match &self.agent {
+            Target::Tcp(agent) => self.access.check(&name, std::slice::from_ref(agent))?,
+            _ if self.access.tls.is_some() => {
+                return Err(Error::invalid(format!(
+                    "registry {name} asks for TLS at a socket of this machine: leave +tls out of the scheme"
+                )));
+            }
+            _ => self.access.check(&name, &[])?,
+        }
         let runtime = Handle::try_current().map_err(|error| {
             let what =
                 format!("registry {name} needs a Tokio runtime: open it inside #[tokio::main] or block_on");
@@ -204,7 +229,7 @@ impl Builder {
         let (agent, timeout) = (self.agent.to_string(), self.settings.request_timeout);
         let http = HttpClient::new(self.agent, connector, runtime);
         let agent = Agent::new(http, agent, &self.base, self.place, self.token, timeout);
-        let (format, scope, settings) = (self.format, Arc::new(self.scope), self.settings);
-        Registry::new(name, ConsulProtocol { agent, format, scope, settings })
+        let (format, check, settings) = (self.format, self.check, self.settings);
+        Registry::new(name, ConsulProtocol { agent, format, check, scope: Arc::new(self.scope), settings })
     }
 }

@@ -1,8 +1,9 @@
 //! How a registry in Consul is opened by URL: [`open`]. Does no network I/O.
 
-use callsign_core::{Access, Error, Registry, RegistryUrl, Result};
+use callsign_core::{Access, Address, Error, Registry, RegistryUrl, Result, Target};
 
 use crate::builder::{Builder, default_settings};
+use crate::check::Check;
 use crate::environment::Environment;
 use crate::source::{Consistency, Scope};
 use crate::token::Token;
@@ -17,8 +18,10 @@ const DEFAULT_PORT: u16 = 8500;
 /// | key | meaning |
 /// |---|---|
 /// | `format` | what is written: `callsign` (the default) or `kratos`; see [`Format`] |
+/// | `check` | how Consul knows that what is registered lives: `ttl` (the default), `tcp`, `grpc`, `grpc:SERVICE` or `http:/PATH`; see [`Check`] |
+/// | `socket` | the agent's socket in the file system, instead of a host |
 /// | `datacenter`, `namespace`, `partition` | which part of Consul is meant; the agent's own, unless given |
-/// | `consistency` | how the catalog is read: `default`, `consistent` or `stale`; see [`Consistency`] |
+/// | `consistency` | how the catalog is read: `default`, `consistent`, `stale` or `cached`; see [`Consistency`] |
 /// | `tags`, `filter`, `near` | what is found: with all of these tags, what a filter holds for, the nearest first |
 /// | `warnings` | `true` finds also what others registered and what has a check that warns |
 /// | `protocol` | which of an instance's several endpoints are instances; all of them, unless given |
@@ -54,28 +57,28 @@ fn open_with(url: &RegistryUrl, environment: &Environment<'_>) -> Result<Registr
         filter: query.take("filter"),
         near: query.take("near"),
     };
-    let [datacenter, namespace, partition, token_file] =
-        ["datacenter", "namespace", "partition", "token_file"].map(|key| query.take(key));
+    let [datacenter, namespace, partition, token_file, socket] =
+        ["datacenter", "namespace", "partition", "token_file", "socket"].map(|key| query.take(key));
+    let check = query.take("check").map_or(Ok(Check::default()), |check| check.parse())?;
     let settings = default_settings().with_query(&mut query)?;
     let mut access = Access::from_url(url, &mut query)?;
     query.finish()?;
-    let agent = if url.has_hosts() {
-        let mut hosts = url.hosts(DEFAULT_PORT)?.into_iter();
-        match (hosts.next(), hosts.next()) {
-            (Some(agent), None) => agent,
-            _ => {
-                return Err(Error::invalid(format!(
-                    "registry URL {url} has several hosts: an instance is registered with one agent, usually that of \
-                     its own machine, consul://127.0.0.1:{DEFAULT_PORT}"
-                )));
+    let agent = match (url.has_hosts(), socket) {
+        (true, None) => Target::Tcp(only_host(url)?),
+        (false, Some(socket)) => Target::Unix(socket.into()),
+        (true, Some(_)) => {
+            return Err(Error::invalid(format!(
+                "registry URL {url} has a host and socket: one of them is where the agent listens; for a socket, write \
+                 consul:///?socket=FILE"
+            )));
+        }
+        (false, None) => {
+            let (agent, secure) = environment.agent(DEFAULT_PORT)?;
+            if secure {
+                access.tls.get_or_insert_default();
             }
+            agent
         }
-    } else {
-        let (agent, secure) = environment.agent(DEFAULT_PORT)?;
-        if secure {
-            access.tls.get_or_insert_default();
-        }
-        agent
     };
     let token = match (&access.credentials, token_file) {
         (Some(_), Some(_)) => {
@@ -87,13 +90,25 @@ fn open_with(url: &RegistryUrl, environment: &Environment<'_>) -> Result<Registr
         (None, Some(file)) => Token::File(file.into()),
         (None, None) => Token::None,
     };
-    let mut builder = Builder::new(agent).base_path(url.path()).format(format).settings(settings);
+    let mut builder =
+        Builder::new(agent).base_path(url.path()).format(format).check(check).settings(settings);
     builder.place.datacenter = datacenter;
     builder.place.namespace = namespace;
     builder.place.partition = partition;
     (builder.scope, builder.access, builder.token) = (scope, access, token);
     environment.complete(&mut builder)?;
     builder.build_named(url.to_string())
+}
+
+fn only_host(url: &RegistryUrl) -> Result<Address> {
+    let mut hosts = url.hosts(DEFAULT_PORT)?.into_iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(agent), None) => Ok(agent),
+        _ => Err(Error::invalid(format!(
+            "registry URL {url} has several hosts: an instance is registered with one agent, usually that of its own \
+             machine, consul://127.0.0.1:{DEFAULT_PORT}"
+        ))),
+    }
 }
 
 #[cfg(test)]
@@ -110,6 +125,8 @@ mod tests {
             "consul://127.0.0.1",
             "consul:///",
             "consul://[::1]:8500/proxy?datacenter=dc2&ttl=5s&format=kratos&consistency=stale&warnings=true",
+            "consul:///?socket=/run/consul.sock&check=http:/health",
+            "consul:///?socket=/run/consul.sock&token_file=/x",
             "consul://127.0.0.1?tags=a,b&filter=Service.Port==1&near=_agent&protocol=grpc",
         ] {
             let registry = opened(url).unwrap_or_else(|error| panic!("{url}: {error}"));
@@ -123,7 +140,13 @@ mod tests {
         for (url, says) in [
             ("consul://a,b", "one agent"),
             ("consul://h?tll=5s", "\"tll\""),
-            ("consul://h?consistency=often", "default, consistent, stale"),
+            ("consul://h?consistency=often", "default, consistent, stale, cached"),
+            ("consul://h?check=script:rm", "http:/PATH"),
+            ("consul://h?socket=/run/consul.sock", "one of them"),
+            (
+                "consul+tls:///?socket=/run/consul.sock",
+                if cfg!(feature = "tls") { "leave +tls out" } else { "feature" },
+            ),
             ("consul://h?format=xml", "callsign, kratos"),
             ("consul://x:canary@h", "in the clear"),
             ("consul://x:canary@127.0.0.1?token_file=/x", "one of them"),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use callsign_core::{Address, Error, Pem, Result, Secret, Tls};
+use callsign_core::{Address, Error, Pem, Result, Secret, Target, Tls};
 
 use crate::builder::Builder;
 use crate::token::Token;
@@ -54,10 +54,10 @@ impl Environment<'_> {
     }
 
     /// The agent, and whether TLS is spoken with it.
-    pub(crate) fn agent(&self, default_port: u16) -> Result<(Address, bool)> {
+    pub(crate) fn agent(&self, default_port: u16) -> Result<(Target, bool)> {
         let secure = self.flag(SSL)?.unwrap_or(false);
         let Some(value) = self.get(ADDR) else {
-            return Ok((Address::new("127.0.0.1", u32::from(default_port))?, secure));
+            return Ok((Target::Tcp(Address::new("127.0.0.1", u32::from(default_port))?), secure));
         };
         if value.contains('@') {
             // It may be a password, which is not to be shown.
@@ -70,15 +70,16 @@ impl Environment<'_> {
             "" => secure,
             "http" => false,
             "https" => true,
+            "unix" => return Ok((Target::Unix(host.into()), false)),
             _ => {
                 return Err(Error::invalid(format!(
-                    "{ADDR} is {value:?}: an agent is host:port, http://host:port or https://host:port"
+                    "{ADDR} is {value:?}: an agent is host:port, http://host:port, https://host:port or unix:///path"
                 )));
             }
         };
         let address = Address::with_default_port(host.trim_end_matches('/'), default_port)
             .map_err(|error| error.context(ADDR))?;
-        Ok((address, secure))
+        Ok((Target::Tcp(address), secure))
     }
 
     /// Fills in what a builder has not been told.

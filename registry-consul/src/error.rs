@@ -3,7 +3,7 @@
 use callsign_core::{Error, ErrorKind, HttpAnswer};
 
 /// The most of an answer's text that is shown.
-const SHOWN: usize = 300;
+pub(crate) const SHOWN: usize = 300;
 
 /// What an answer that is no success says, to `what`, by `agent`.
 pub(crate) fn refusal(what: &str, agent: &str, answer: &HttpAnswer) -> Error {
@@ -17,6 +17,13 @@ pub(crate) fn refusal(what: &str, agent: &str, answer: &HttpAnswer) -> Error {
         }
         403 => ErrorKind::PermissionDenied,
         404 => ErrorKind::NotFound,
+        429 if said.contains("concurrent connections") => {
+            let text = format!(
+                "agent {agent}, {what}: {status} {said} (limits.http_max_conns_per_client in the agent's configuration: \
+                 each watched service holds one connection)"
+            );
+            return Error::new(ErrorKind::Exhausted, text);
+        }
         429 => ErrorKind::Exhausted,
         400 if said.contains("HTTP request to an HTTPS server") => {
             let text = format!(

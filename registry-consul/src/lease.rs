@@ -11,16 +11,16 @@ use callsign_core::{Claim, Error, ErrorKind, Instance, Kept, Lease, Loss, Result
 use http::Method;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::agent::{Agent, Path};
-use crate::error::{is_unknown, refusal};
+use crate::check::{Check, Definition, definitions};
+use crate::error::{SHOWN, is_unknown, refusal};
 use crate::wire::{
-    Entry, Format, Health, Registration, Service, encode, is_older, new_incarnation, service_id,
+    Check as Checked, Entry, Format, Health, Registration, Service, beat_id, beats, encode, is_older,
+    new_incarnation, service_id, worst,
 };
 
-/// The least that Consul takes for removing what is dead. It should outlast any outage that may be mended.
-const REAP: Duration = Duration::from_secs(600);
 /// When to look whether the catalog has what the agent was told: agents tell it a moment later.
 const LOOKS: [Duration; 7] = [
     Duration::from_millis(5),
@@ -36,6 +36,7 @@ const LOOKS: [Duration; 7] = [
 pub(crate) struct ConsulLease {
     agent: Agent,
     format: Format,
+    check: Check,
     ttl: Duration,
     service: String,
     id: String,
@@ -48,12 +49,24 @@ pub(crate) struct ConsulLease {
     heard: Option<Instant>,
     /// A write was broken off, and may still come to be.
     unsure: bool,
+    /// The agent says that it cannot reach the instance, which was logged.
+    unreached: bool,
 }
 
 /// What the agent has under the id.
 struct Found {
     service: Service,
-    health: Health,
+    checks: Vec<Checked>,
+}
+
+impl Found {
+    /// Whether its owner lives, as far as can be known.
+    fn lives(&self) -> bool {
+        match self.service.incarnation() {
+            Some(_) => beats(&self.service, &self.checks),
+            None => worst(&self.checks) != Health::Critical,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -61,19 +74,7 @@ struct Found {
 struct Told<'a> {
     #[serde(flatten)]
     registration: &'a Registration,
-    check: Check<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Check<'a> {
-    #[serde(rename = "CheckID")]
-    id: &'a str,
-    name: &'a str,
-    #[serde(rename = "TTL")]
-    ttl: String,
-    status: &'a str,
-    deregister_critical_service_after: String,
+    checks: Vec<Definition>,
 }
 
 #[derive(Serialize)]
@@ -87,16 +88,24 @@ struct Beat<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Aggregated {
-    aggregated_status: String,
     service: Service,
+    #[serde(default)]
+    checks: Option<Vec<Checked>>,
 }
 
 impl ConsulLease {
-    pub(crate) fn new(agent: Agent, format: Format, instance: &Instance, ttl: Duration) -> Self {
+    pub(crate) fn new(
+        agent: Agent,
+        format: Format,
+        check: Check,
+        instance: &Instance,
+        ttl: Duration,
+    ) -> Self {
         let id = service_id(instance.service(), instance.id());
         Self {
             agent,
             format,
+            check,
             ttl,
             service: instance.service().to_string(),
             what: format!("registration of {}/{}", instance.service(), instance.id()),
@@ -105,6 +114,7 @@ impl ConsulLease {
             warns: false,
             heard: None,
             unsure: false,
+            unreached: false,
         }
     }
 
@@ -113,7 +123,7 @@ impl ConsulLease {
     }
 
     fn check_id(&self) -> String {
-        format!("callsign:{}", self.mark())
+        beat_id(self.mark())
     }
 
     fn status(&self) -> &'static str {
@@ -132,12 +142,7 @@ impl ConsulLease {
                 let Ok(found) = self.agent.parsed::<Aggregated>(&self.what, &answer) else {
                     return Err(refusal(&self.what, self.agent.name(), &answer));
                 };
-                let health = match &*found.aggregated_status {
-                    "passing" => Health::Passing,
-                    "warning" => Health::Warning,
-                    _ => Health::Critical,
-                };
-                Ok(Some(Found { service: found.service, health }))
+                Ok(Some(Found { service: found.service, checks: found.checks.unwrap_or_default() }))
             }
             _ => Err(refusal(&self.what, self.agent.name(), &answer)),
         }
@@ -167,35 +172,43 @@ impl ConsulLease {
     fn has_successor(&self, entries: &[Entry]) -> bool {
         entries.iter().any(|entry| {
             let mark = entry.service.incarnation();
-            entry.health() != Health::Critical && mark.is_some_and(|mark| is_older(self.mark(), mark))
+            entry.lives() && mark.is_some_and(|mark| is_older(self.mark(), mark))
         })
     }
 
     /// What became of our entry, by what the agent has.
     fn judge(&self, found: Option<&Found>) -> Kept {
         match found {
+            None => Kept::Lost,
             // Whose time is over owns nothing.
-            None | Some(Found { health: Health::Critical, .. }) => Kept::Lost,
+            Some(found) if !found.lives() => Kept::Lost,
             Some(found) if self.is_ours(&found.service) => Kept::Kept,
             Some(_) => Kept::Superseded,
         }
     }
 
+    /// What only the agent knows.
+    fn note(&mut self, found: &Found) {
+        let failing =
+            found.checks.iter().find(|check| !check.is_beat() && check.health() == Health::Critical);
+        if let Some(check) = failing.filter(|_| !self.unreached) {
+            let said: String = check.output.chars().take(SHOWN).collect();
+            warn!(
+                id = self.id,
+                check = check.id,
+                said,
+                "registered, and not listed: a check of Consul fails"
+            );
+        }
+        self.unreached = failing.is_some();
+    }
+
     async fn tell(&mut self, instance: &Instance) -> Result<()> {
         let registration = encode(self.format, instance, self.mark())?;
         self.warns = instance.state() != State::Up;
-        let check_id = self.check_id();
-        let told = Told {
-            registration: &registration,
-            check: Check {
-                id: &check_id,
-                name: "Alive by callsign",
-                ttl: format!("{}ms", self.ttl.as_millis()),
-                // Not critical until the first beat, which is how Consul begins by itself.
-                status: self.status(),
-                deregister_critical_service_after: format!("{}s", REAP.max(self.ttl * 10).as_secs()),
-            },
-        };
+        // Not critical until the first beat, which is how Consul begins by itself.
+        let checks = definitions(&self.check, instance, &self.check_id(), self.status(), self.ttl);
+        let told = Told { registration: &registration, checks };
         let path = Path::new(&["agent", "service", "register"]).with("replace-existing-checks", "true");
         self.unsure = true;
         let began = Instant::now();
@@ -233,7 +246,7 @@ impl ConsulLease {
                 );
                 return Ok(());
             };
-            let is_up = |entry: &Entry| self.is_ours(&entry.service) && entry.health() != Health::Critical;
+            let is_up = |entry: &Entry| self.is_ours(&entry.service) && entry.beats();
             if entries.iter().any(is_up) {
                 return Ok(());
             }
@@ -291,9 +304,8 @@ impl Lease for ConsulLease {
             return Ok(kept);
         }
         let wanted = encode(self.format, instance, self.mark())?;
-        if !found.is_some_and(|found| found.service.is(&wanted)) {
-            return Ok(Kept::Lost);
-        }
+        let Some(found) = found.filter(|found| found.service.is(&wanted)) else { return Ok(Kept::Lost) };
+        self.note(&found);
         match self.in_catalog().await? {
             Some(entries) if self.has_successor(&entries) => Ok(Kept::Superseded),
             Some(entries) if !entries.iter().any(|entry| self.is_ours(&entry.service)) => Ok(Kept::Lost),

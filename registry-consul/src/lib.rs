@@ -21,6 +21,7 @@
 
 mod agent;
 mod builder;
+mod check;
 mod config;
 mod environment;
 mod error;
@@ -31,6 +32,7 @@ mod token;
 mod wire;
 
 pub use builder::{Builder, Consul};
+pub use check::Check;
 pub use config::open;
 pub use source::Consistency;
 pub use wire::Format;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::agent::{Agent, Path};
+use crate::check::Check;
 use crate::lease::ConsulLease;
 use crate::source::{ConsulSource, Scope};
 use crate::wire::{Entry, Format, Health, Taking, decode};
@@ -22,13 +23,14 @@ const PROBE: &str = "callsign-check";
 pub(crate) struct ConsulProtocol {
     pub(crate) agent: Agent,
     pub(crate) format: Format,
+    pub(crate) check: Check,
     pub(crate) scope: Arc<Scope>,
     pub(crate) settings: Settings,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Check {
+struct Critical {
     #[serde(default)]
     service_name: String,
     #[serde(default)]
@@ -57,7 +59,7 @@ impl ConsulProtocol {
     async fn doubtful(&self) -> Result<(BTreeSet<String>, bool)> {
         let what = "list of what is critical";
         let answer = self.agent.get(what, Path::new(&["health", "state", "critical"])).await?;
-        let critical: Option<Vec<Check>> = self.agent.parsed(what, &self.agent.complete(what, answer)?)?;
+        let critical: Option<Vec<Critical>> = self.agent.parsed(what, &self.agent.complete(what, answer)?)?;
         let critical = critical.unwrap_or_default();
         // A node's own check speaks for all that is on it.
         let of_nodes = critical.iter().any(|check| check.service_name.is_empty() && !check.node.is_empty());
@@ -117,7 +119,7 @@ impl Protocol for ConsulProtocol {
     }
 
     fn lease(&self, instance: &Instance) -> ConsulLease {
-        ConsulLease::new(self.agent.clone(), self.format, instance, self.settings.ttl)
+        ConsulLease::new(self.agent.clone(), self.format, self.check.clone(), instance, self.settings.ttl)
     }
 
     fn settings(&self) -> &Settings {

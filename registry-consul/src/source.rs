@@ -12,11 +12,14 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
-use crate::agent::{Agent, Path};
+use crate::agent::{Agent, Path, is_streamed};
 use crate::wire::{Entry, Taking, decode, is_older};
 
 /// How long a query waits for a change. An agent that hangs is found out a moment later.
 const WAIT: Duration = Duration::from_secs(10);
+/// The same where the agent has the answer itself, so that asking costs nobody else anything: its servers may lose
+/// their leader, or each other, without a word.
+const WAIT_STREAMED: Duration = Duration::from_secs(5);
 /// Consul adds up to a sixteenth of the wait at random; the rest is for the way.
 const LATE: Duration = Duration::from_secs(3);
 /// Queries that return at once come so often at the most, but for [`BURST`] of them.
@@ -36,13 +39,20 @@ pub enum Consistency {
     Default,
     /// By a leader that asks its peers first.
     Consistent,
-    /// By any server, also one that has lost its leader.
+    /// By any server, also one that has lost its leader, unless that is some ten seconds ago.
     Stale,
+    /// By what the agent itself has, which it keeps up with one query for all of its clients: the least work for
+    /// Consul's servers. As old as with [`Stale`](Self::Stale) at the most; that a right was taken away can show late.
+    Cached,
 }
 
 impl Consistency {
-    pub(crate) const ALL: [(&'static str, Self); 3] =
-        [("default", Self::Default), ("consistent", Self::Consistent), ("stale", Self::Stale)];
+    pub(crate) const ALL: [(&'static str, Self); 4] = [
+        ("default", Self::Default),
+        ("consistent", Self::Consistent),
+        ("stale", Self::Stale),
+        ("cached", Self::Cached),
+    ];
 }
 
 /// What of a service is watched.
@@ -67,6 +77,8 @@ pub(crate) struct ConsulSource {
     listed: BTreeMap<InstanceId, Instance>,
     /// Entries that cannot be understood, and why, so that each is logged once.
     bad: HashMap<String, String>,
+    /// Whether the last query that waited was answered by the agent itself; so it is where it can.
+    streamed: bool,
     /// Queries that may still be made at once, and when that was so.
     burst: u32,
     next_at: Instant,
@@ -94,6 +106,7 @@ impl ConsulSource {
             index: None,
             listed: BTreeMap::new(),
             bad: HashMap::new(),
+            streamed: true,
             burst: BURST,
             next_at: Instant::now(),
             every: check.min(CHECK),
@@ -118,17 +131,19 @@ impl ConsulSource {
             Consistency::Default => path,
             Consistency::Consistent => path.with("consistent", "true"),
             Consistency::Stale => path.with("stale", "true"),
+            Consistency::Cached => path.with("cached", "true"),
         };
         let mut within = self.agent.timeout();
         if let Some(index) = index {
-            path = path.with("index", &index.to_string()).with("wait", &format!("{}s", WAIT.as_secs()));
-            within = WAIT + LATE;
+            let wait = if self.streamed { WAIT_STREAMED } else { WAIT };
+            path = path.with("index", &index.to_string()).with("wait", &format!("{}s", wait.as_secs()));
+            within = wait + LATE;
         }
         let answer = self.agent.ask(&self.what, Method::GET, path, Bytes::new(), within).await?;
-        if self.scope.consistency == Consistency::Stale {
-            return self.agent.checked(&self.what, answer);
+        match self.scope.consistency {
+            Consistency::Stale | Consistency::Cached => self.agent.recent(&self.what, answer),
+            _ => self.agent.complete(&self.what, answer),
         }
-        self.agent.complete(&self.what, answer)
     }
 
     /// So that a service which changes all the time does not keep us and Consul busy: what changed meanwhile is in the
@@ -201,19 +216,18 @@ impl ConsulSource {
         if before == Some(index) {
             return Ok(None);
         }
+        if before.is_some_and(|before| index < before) {
+            // Of a Consul that was restored, or of a server that has been left behind: which of them, a list tells.
+            debug!(service = %self.service, index, before, "Consul's index went back");
+            self.relist();
+            return Ok(None);
+        }
         let skipped = self.bad.len();
         if before.is_none() {
             self.listed.clear();
         }
         let Listed { all, changed } = self.read(answer)?;
-        self.index = Some(match before {
-            // A restarted or restored Consul counts anew, and waiting for the old index could take for ever.
-            Some(before) if index < before => {
-                debug!(service = %self.service, index, before, "Consul's index went back");
-                0
-            }
-            _ => index.max(1),
-        });
+        self.index = Some(index.max(1));
         let gone: Vec<_> = self.listed.keys().filter(|id| !all.contains(*id)).cloned().collect();
         gone.iter().for_each(|id| drop(self.listed.remove(id)));
         let put: Vec<_> = changed.values().cloned().collect();
@@ -231,7 +245,15 @@ impl ConsulSource {
 
     async fn answer(&mut self) -> Result<HttpAnswer> {
         let checks = Instant::now() >= self.check_at;
-        let answer = self.ask(if checks { None } else { self.index }).await?;
+        let index = if checks { None } else { self.index };
+        let answer = self.ask(index).await?;
+        if index.is_some() {
+            self.streamed = is_streamed(&answer);
+        }
+        if is_streamed(&answer) {
+            let suffices = matches!(self.scope.consistency, Consistency::Stale | Consistency::Cached);
+            self.agent.vouch(&self.what, suffices).await?;
+        }
         if checks {
             self.check_at = Instant::now() + self.every.mul_f64(0.8 + 0.4 * self.rng.f64());
         }

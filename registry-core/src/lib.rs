@@ -30,7 +30,7 @@ pub use access::{
     Access, Connector, CredentialProvider, Credentials, PasswordFile, Pem, Stream, Tls, Trouble,
 };
 #[cfg(feature = "http")]
-pub use access::{HttpAnswer, HttpClient};
+pub use access::{HttpAnswer, HttpClient, Target};
 pub use backend::{Claim, Kept, Lease, Loss, Protocol, Removal, Source, Terms, Update};
 pub use error::{Error, ErrorKind, Result};
 pub use instancer::{InstanceWatch, Instancer};

@@ -229,7 +229,8 @@ impl<K: Kind> Server<K> {
     }
 
     /// The folder of its present data.
-    fn data(&self) -> PathBuf {
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
         self.home.path().join(format!("data{}", self.wipes))
     }
 

@@ -5,8 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use callsign_core::{Address, Instance, Result, ServiceName, State};
 
+use super::entry::{Service, Tagged, Weights};
 use super::pack::{pack, unpack};
-use super::{Format, Registration, Service, Tagged, Weights, service_id};
+use super::{Format, Registration, service_id};
 
 /// The mark: which registration wrote the entry. Those of one id are ordered by when they were made.
 pub(crate) const INCARNATION: &str = "callsign-incarnation";

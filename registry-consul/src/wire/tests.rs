@@ -15,7 +15,10 @@ fn entry(service: &str, checks: &str) -> Entry {
 fn listed(told: &Registration, status: &str) -> Entry {
     let mut service = serde_json::to_value(told).unwrap();
     service["Service"] = service["Name"].take();
-    entry(&service.to_string(), &format!(r#"[{{"Status":"passing"}},{{"Status":"{status}"}}]"#))
+    let beat = beat_id(&told.meta["callsign-incarnation"]);
+    let checks =
+        format!(r#"[{{"Status":"passing"}},{{"CheckID":"{beat}","ServiceID":"i","Status":"{status}"}}]"#);
+    entry(&service.to_string(), &checks)
 }
 
 fn read(service: &str, taking: &Taking) -> Vec<Instance> {
@@ -79,6 +82,36 @@ fn what_is_not_alive_is_not_listed() {
     assert!(decode(&book(), &listed(&told, "critical"), &Taking::default()).unwrap().is_empty());
 }
 
+/// Whose agent cannot reach it, or who is put into maintenance, lives and is not to be called.
+#[test]
+fn life_is_its_owners_word_and_health_is_everybodys() {
+    let service = r#"{"ID":"i","Port":1,"Address":"h","Meta":{"callsign-incarnation":"m"}}"#;
+    let beat = |status: &str| format!(r#"{{"CheckID":"callsign:m","ServiceID":"i","Status":"{status}"}}"#);
+    let of_service = |status: &str| format!(r#"{{"CheckID":"other","ServiceID":"i","Status":"{status}"}}"#);
+    let of_node = |status: &str| format!(r#"{{"CheckID":"serfHealth","Status":"{status}"}}"#);
+    for (checks, beats, lives, listed) in [
+        (beat("passing"), true, true, 1),
+        (beat("warning"), true, true, 1),
+        (beat("critical"), false, false, 0),
+        (format!("{},{}", beat("passing"), of_service("critical")), true, true, 0),
+        (format!("{},{}", beat("passing"), of_service("warning")), true, true, 0),
+        (format!("{},{}", beat("passing"), of_node("critical")), true, false, 0),
+        (of_service("critical"), false, false, 0),
+        (String::new(), true, true, 1),
+    ] {
+        let entry = entry(service, &format!("[{checks}]"));
+        let count = decode(&book(), &entry, &Taking::default()).unwrap().len();
+        assert_eq!((entry.beats(), entry.lives(), count), (beats, lives, listed), "{checks}");
+    }
+}
+
+#[test]
+fn tags_of_go_micro_are_read() {
+    let service = r#"{"ID":"greeter-1f2e","Service":"book","Address":"10.0.0.1","Port":9000,"Meta":{"protocol":"grpc"},"Tags":["e-00","v-789cca492c492d2e01040000ffff08cc028e"]}"#;
+    let read = &read(service, &Taking::default())[0];
+    assert_eq!((read.version(), read.protocol()), (Some("latest"), Some("grpc")));
+}
+
 #[test]
 fn what_cannot_be_understood_says_why() {
     for (service, why) in [
@@ -107,7 +140,7 @@ fn metadata_beyond_what_consul_takes_is_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { rng_seed: proptest::test_runner::RngSeed::Fixed(3), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, rng_seed: proptest::test_runner::RngSeed::Fixed(3), ..ProptestConfig::default() })]
 
     #[test]
     fn what_is_written_is_read_back(

@@ -1,10 +1,11 @@
 //! What others register, what Consul makes of ours, and what it refuses.
 
-use callsign_core::{ErrorKind, Freshness, Instance, Snapshot, State};
+use callsign_core::{ErrorKind, Freshness, Instance, Outcome, Snapshot, State};
+use callsign_testkit::consul::Consul;
 use callsign_testkit::wait::{eventually, until};
 use serde_json::{Value, json};
 
-use crate::{book, fresh, ids, instance, open_at, secs, start};
+use crate::{book, fresh, ids, instance, open, open_at, secs, start};
 
 async fn entry(raw: &callsign_testkit::consul::Api) -> Value {
     raw.get("health/service/book").await.unwrap()[0].clone()
@@ -85,6 +86,7 @@ async fn tags_and_filters_narrow_what_is_found() {
         ("?filter=Service.Port==3", vec!["i3@n1"]),
         ("?consistency=consistent&near=_agent", vec!["i1@n1", "i2@n1", "i3@n1"]),
         ("?consistency=stale", vec!["i1@n1", "i2@n1", "i3@n1"]),
+        ("?consistency=cached", vec!["i1@n1", "i2@n1", "i3@n1"]),
     ] {
         let mut watch = open_at(consul.addr(), &format!("/{query}")).watch(&book());
         until(&mut watch, secs(5), query, |s| ids(s) == found).await;
@@ -119,4 +121,23 @@ async fn what_consul_refuses_is_said() {
     let mut watch = registry.watch(&book());
     let found = until(&mut watch, secs(5), "found", fresh(1)).await;
     assert_eq!(&**found.iter().next().unwrap().instance(), &odd);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_is_reached_by_its_socket() {
+    let (consul, _raw) = start().await;
+    let socket = Consul::socket(&consul);
+    let registry = open(&format!("consul:///?socket={}", socket.display()));
+    let report = registry.check().await;
+    assert!(report.is_ok(), "{report}");
+    let registration = registry.register(instance(1)).await.unwrap();
+    let mut watch = open_at(consul.addr(), "").watch(&book());
+    until(&mut watch, secs(5), "registered", fresh(1)).await;
+    registration.deregister().await.unwrap();
+    let nowhere = open("consul:///?socket=/nowhere/consul.sock").check().await;
+    let said = match &nowhere.reach {
+        Outcome::Refused(error) => error.chain(),
+        other => other.to_string(),
+    };
+    assert!(said.contains("unix:///nowhere/consul.sock") && said.contains("No such file"), "{said}");
 }

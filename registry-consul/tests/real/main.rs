@@ -11,9 +11,12 @@
 
 #[cfg(feature = "tls")]
 mod access;
+mod checks;
 mod entries;
+mod limits;
 mod rules;
 mod scale;
+mod servers;
 
 use std::fmt::Debug;
 use std::net::SocketAddr;

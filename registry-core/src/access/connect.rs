@@ -2,13 +2,19 @@
 
 use std::fmt;
 use std::io;
+#[cfg(feature = "http")]
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+#[cfg(all(feature = "http", unix))]
+use tokio::net::UnixStream;
 
+#[cfg(feature = "http")]
+use super::Target;
 use super::Tls;
 #[cfg(feature = "tls")]
 use super::rustls::{Handshakes, TlsStream, explain};
@@ -64,6 +70,36 @@ impl Connector {
     pub fn loopback_only(mut self) -> Self {
         self.loopback_only = true;
         self
+    }
+
+    /// Opens a connection to either sort of server.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect). [`Unsupported`](io::ErrorKind::Unsupported): a socket in the file system on a
+    /// system that has none, or over TLS.
+    #[cfg(feature = "http")]
+    pub(super) async fn connect_to(&self, target: &Target, trouble: &Trouble) -> io::Result<Stream> {
+        match target {
+            Target::Tcp(address) => self.connect(address, trouble).await,
+            Target::Unix(path) => self.connect_unix(path, trouble).await,
+        }
+    }
+
+    #[cfg(all(feature = "http", unix))]
+    async fn connect_unix(&self, path: &Path, trouble: &Trouble) -> io::Result<Stream> {
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, UNIX_TLS));
+        }
+        *trouble.lock() = None;
+        let io = Inner::Unix(UnixStream::connect(path).await?);
+        Ok(Stream { io, silent: Some(trouble.clone()) })
+    }
+
+    #[cfg(all(feature = "http", not(unix)))]
+    async fn connect_unix(&self, _: &Path, _: &Trouble) -> io::Result<Stream> {
+        let text = "this system has no sockets in the file system";
+        Err(io::Error::new(io::ErrorKind::Unsupported, text))
     }
 
     /// Opens a connection. Bounded by nothing but the caller's patience; dropped, it closes. `trouble` is told if the
@@ -124,6 +160,8 @@ pub struct Stream {
 #[derive(Debug)]
 enum Inner {
     Plain(TcpStream),
+    #[cfg(all(feature = "http", unix))]
+    Unix(UnixStream),
     #[cfg(feature = "tls")]
     Tls(Box<TlsStream<TcpStream>>, bool),
 }
@@ -132,6 +170,9 @@ enum Inner {
 const SPEAKS_TLS: &str = "the server speaks TLS: ask for it with +tls in the URL's scheme";
 const CLOSED: &str = "the server closed the connection without a word: it went away, or it speaks TLS, which is asked \
                       for with +tls in the URL's scheme";
+#[cfg(all(feature = "http", feature = "tls", unix))]
+const UNIX_TLS: &str =
+    "a socket in the file system is not reached over TLS: leave +tls out of the URL's scheme";
 /// How a TLS alert begins: its content type and the protocol's major version.
 const ALERT: [u8; 2] = [0x15, 0x03];
 
@@ -169,6 +210,8 @@ impl Stream {
                 io::Error::new(error.kind(), CLOSED)
             }
             Inner::Plain(_) => error,
+            #[cfg(all(feature = "http", unix))]
+            Inner::Unix(_) => error,
             #[cfg(feature = "tls")]
             Inner::Tls(_, shown) => explain(error, *shown),
         };
@@ -189,6 +232,8 @@ macro_rules! io {
     ($stream:ident, $call:ident($($argument:expr),*)) => {
         match &mut $stream.io {
             Inner::Plain(tcp) => Pin::new(tcp).$call($($argument),*),
+            #[cfg(all(feature = "http", unix))]
+            Inner::Unix(unix) => Pin::new(unix).$call($($argument),*),
             #[cfg(feature = "tls")]
             Inner::Tls(tls, _) => Pin::new(tls).$call($($argument),*),
         }
@@ -229,6 +274,8 @@ impl AsyncWrite for Stream {
     fn is_write_vectored(&self) -> bool {
         match &self.io {
             Inner::Plain(tcp) => tcp.is_write_vectored(),
+            #[cfg(all(feature = "http", unix))]
+            Inner::Unix(unix) => unix.is_write_vectored(),
             #[cfg(feature = "tls")]
             Inner::Tls(tls, _) => tls.is_write_vectored(),
         }

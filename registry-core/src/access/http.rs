@@ -20,9 +20,9 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tower_service::Service;
 
+use super::Target;
 use super::connect::{Connector, Stream, Trouble};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::Address;
 
 /// A server that takes longer to accept a connection is given up.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -35,7 +35,7 @@ const MOST: usize = 256 << 20;
 #[derive(Clone)]
 pub struct HttpClient {
     client: Client<Dial, Full<Bytes>>,
-    server: Address,
+    server: Target,
     trouble: Trouble,
 }
 
@@ -53,14 +53,14 @@ pub struct HttpAnswer {
 
 impl fmt::Debug for HttpClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpClient").field("server", &self.server).finish_non_exhaustive()
+        f.debug_struct("HttpClient").field("server", &format_args!("{}", self.server)).finish_non_exhaustive()
     }
 }
 
 impl HttpClient {
     /// Over connections of `connector`, whose tasks run on `runtime`. Does no I/O.
     #[must_use]
-    pub fn new(server: Address, connector: Connector, runtime: Handle) -> Self {
+    pub fn new(server: Target, connector: Connector, runtime: Handle) -> Self {
         let trouble = Trouble::default();
         let dial = Dial { server: server.clone(), connector: Arc::new(connector), trouble: trouble.clone() };
         let client =
@@ -80,9 +80,12 @@ impl HttpClient {
         let (mut head, body) = request.into_parts();
         let mut uri = head.uri.into_parts();
         uri.scheme = Some(Scheme::HTTP);
-        uri.authority = Some(Authority::try_from(server.to_string()).map_err(|error| {
-            Error::invalid(format!("{server} cannot be the host of a URL")).with_source(error)
-        })?);
+        uri.authority = Some(match server {
+            Target::Tcp(address) => Authority::try_from(address.to_string()).map_err(|error| {
+                Error::invalid(format!("{address} cannot be the host of a URL")).with_source(error)
+            })?,
+            Target::Unix(_) => Authority::from_static("localhost"),
+        });
         head.uri = Uri::from_parts(uri)
             .map_err(|error| Error::invalid(format!("the path of the {what}")).with_source(error))?;
         let exchange = async {
@@ -140,7 +143,7 @@ where
 /// Connects to the one server, whatever a URI says.
 #[derive(Clone)]
 struct Dial {
-    server: Address,
+    server: Target,
     connector: Arc<Connector>,
     trouble: Trouble,
 }
@@ -158,7 +161,7 @@ impl Service<Uri> for Dial {
         let Self { server, connector, trouble } = self.clone();
         Box::pin(async move {
             let late = || format!("no connection within {CONNECT:?}");
-            let dialled = timeout(CONNECT, connector.connect(&server, &trouble)).await;
+            let dialled = timeout(CONNECT, connector.connect_to(&server, &trouble)).await;
             dialled
                 .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, late())))
                 .map(|stream| Dialled(TokioIo::new(stream)))

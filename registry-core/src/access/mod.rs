@@ -8,6 +8,8 @@ mod http;
 mod pem;
 #[cfg(feature = "tls")]
 mod rustls;
+#[cfg(feature = "http")]
+mod target;
 mod tls;
 
 use std::fmt;
@@ -19,6 +21,8 @@ pub use credentials::{CredentialProvider, Credentials, PasswordFile};
 #[cfg(feature = "http")]
 pub use http::{HttpAnswer, HttpClient};
 pub use pem::Pem;
+#[cfg(feature = "http")]
+pub use target::Target;
 pub use tls::Tls;
 
 use crate::error::{Error, ErrorKind, Result};

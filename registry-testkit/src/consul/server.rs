@@ -40,6 +40,9 @@ enum Role {
     Client { servers: Vec<u16> },
 }
 
+/// The socket among an agent's data.
+const SOCKET: &str = "http.sock";
+
 /// The token that may do everything in a Consul with access rules.
 pub const MANAGEMENT: &str = "00000000-0000-4000-8000-00000000c0de";
 
@@ -130,6 +133,12 @@ impl Consul {
         server.kind().api(server.addr())
     }
 
+    /// The socket in the file system at which an agent of this kind listens too.
+    #[must_use]
+    pub fn socket(server: &Server<Self>) -> PathBuf {
+        server.data().join(SOCKET)
+    }
+
     fn api(&self, addr: SocketAddr) -> Api {
         let api = Api::new(self.tls.as_ref().map_or(addr, |(_, _, plain)| plain.addr()));
         self.token.map_or(api.clone(), |token| api.with_token(token))
@@ -183,13 +192,15 @@ impl Kind for Consul {
             Role::Server { of, others } => (format!("server = true bootstrap_expect = {of}"), others),
             Role::Client { servers } => ("server = false".to_owned(), servers),
         };
+        let socket = data.join(SOCKET);
         let joins: Vec<_> = joins.iter().map(|port| format!("\"127.0.0.1:{port}\"")).collect();
         let (name, joins) = (&self.name, joins.join(", "));
         let hcl = format!(
             "{role} retry_join = [{joins}] retry_interval = \"1s\" ports {{ http = {http} https = {https} server = {second} serf_lan = {gossip} serf_wan = -1 dns = -1 grpc = -1 grpc_tls = -1 }} \
              performance {{ raft_multiplier = 1 }} \
-             limits {{ http_max_conns_per_client = 2000 }} \
-             disable_update_check = true node_name = \"{name}\" leave_on_terminate = false {tls}"
+             addresses {{ http = \"127.0.0.1 unix://{}\" }} \
+             disable_update_check = true node_name = \"{name}\" leave_on_terminate = false {tls}",
+            socket.display()
         );
         let mut arguments: Vec<OsString> =
             ["agent", "-bind=127.0.0.1", "-client=127.0.0.1"].map(Into::into).into();

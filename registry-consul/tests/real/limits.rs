@@ -1,0 +1,80 @@
+//! Connections: how many it takes, and what is said where an agent allows no more.
+
+use callsign_core::{ErrorKind, Instance, InstanceWatch, Snapshot};
+use callsign_testkit::consul::Consul;
+use callsign_testkit::proxy::Proxy;
+use callsign_testkit::wait::until;
+
+use crate::{book, fresh, instance, measured, open_at, secs, start};
+
+fn service(n: usize) -> callsign_core::ServiceName {
+    format!("service-{n}").parse().unwrap()
+}
+
+/// By default an agent allows 200 connections to a machine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_services_and_their_registrations_fit_into_what_an_agent_allows() {
+    let (consul, _raw) = start().await;
+    let link = Proxy::start(consul.addr()).await.unwrap();
+    let registry = open_at(link.addr(), "/?ttl=6s");
+    let mut registrations = Vec::new();
+    for n in 0..100 {
+        let instance = Instance::new(service(n), "127.0.0.1:1").unwrap();
+        registrations.push(registry.register(instance).await.unwrap());
+    }
+    let mut watches: Vec<_> = (0..100).map(|n| registry.watch(&service(n))).collect();
+    for watch in &mut watches {
+        until(watch, secs(10), "listed", fresh(1)).await;
+    }
+    // Renewals too.
+    let mut most = 0;
+    for _ in 0..80 {
+        most = most.max(link.open());
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    measured("connections for 100 services, watched and registered", most);
+    assert!(most <= 150, "{most}");
+    assert!(watches.iter().all(|watch| watch.snapshot().freshness().is_fresh()));
+    assert!(registrations.iter().all(|registration| registration.status().is_registered()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_query_serves_all_who_watch_a_service() {
+    let (consul, raw) = start().await;
+    let link = Proxy::start(consul.addr()).await.unwrap();
+    let registry = open_at(link.addr(), "");
+    let mut watches: Vec<_> = (0..200).map(|_| registry.watch(&book())).collect();
+    for watch in &mut watches {
+        until(watch, secs(5), "listed", fresh(0)).await;
+    }
+    assert_eq!((link.open(), link.accepted()), (1, 1));
+    raw.register("book", "i", "10.0.0.1", 1).await.unwrap();
+    for watch in &mut watches {
+        until(watch, secs(5), "followed", fresh(1)).await;
+    }
+    assert_eq!((link.open(), link.accepted()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_gets_no_connection_is_told_and_gets_one_later() {
+    let mut consul = Consul::server_with(&["limits { http_max_conns_per_client = 20 }"]).unwrap();
+    consul.start().await.unwrap();
+    let registry = open_at(consul.addr(), "/?ttl=5s");
+    let registration = registry.register(instance(1)).await.unwrap();
+    let mut watches: Vec<_> = (0..30).map(|n| registry.watch(&service(n))).collect();
+    // Whoever waits for an answer has one; they take turns.
+    let refused = |s: &Snapshot| s.freshness().error().is_some_and(|e| e.kind() == ErrorKind::Exhausted);
+    for watch in &mut watches {
+        until(watch, secs(10), "answered", |s| refused(s) || fresh(0)(s)).await;
+    }
+    let snapshots: Vec<_> = watches.iter().map(InstanceWatch::snapshot).collect();
+    let without: Vec<_> = snapshots.iter().filter(|snapshot| refused(snapshot)).collect();
+    measured("watches without a connection", without.len());
+    let said = without[0].freshness().error().unwrap().chain();
+    assert!(said.contains("http_max_conns_per_client"), "{said}");
+    watches.truncate(10);
+    for watch in &mut watches {
+        until(watch, secs(30), "a connection is free", fresh(0)).await;
+    }
+    assert!(registration.status().is_registered(), "{:?}", registration.status());
+}

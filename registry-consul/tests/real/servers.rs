@@ -1,0 +1,51 @@
+//! Consul's servers without a leader, and those who are content with what is old.
+
+use callsign_core::{ErrorKind, Registry, Snapshot};
+use callsign_testkit::consul::Consul;
+use callsign_testkit::wait::until;
+use tokio::time::Instant;
+
+use crate::{book, fresh, measured, open_at, secs};
+
+fn leaderless(snapshot: &Snapshot) -> bool {
+    let says = |error: &callsign_core::Error| {
+        error.kind() == ErrorKind::Unavailable && error.to_string().contains("leader")
+    };
+    snapshot.len() == 1 && snapshot.freshness().is_stale() && snapshot.freshness().error().is_some_and(says)
+}
+
+/// Two of three servers are gone: who wants the truth is told at once that it cannot be had, who is content with what
+/// is old a while later, and nobody loses anything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_old_is_enough_for_a_while() {
+    let mut datacenter = Consul::datacenter().await.unwrap();
+    let server = datacenter.servers.remove(0);
+    let raw = Consul::raw(&server);
+    raw.register("book", "i", "10.0.0.1", 1).await.unwrap();
+    let at = |rest: &str| -> Registry { open_at(server.addr(), rest) };
+    let registries = ["", "/?consistency=consistent", "/?consistency=stale", "/?consistency=cached"].map(at);
+    let mut watches = registries.map(|registry| registry.watch(&book()));
+    for watch in &mut watches {
+        until(watch, secs(10), "listed", fresh(1)).await;
+    }
+    datacenter.servers.iter_mut().for_each(callsign_testkit::server::Server::kill);
+    let begun = Instant::now();
+    let [default, consistent, stale, cached] = &mut watches;
+    until(default, secs(20), "no leader", leaderless).await;
+    measured("by default", begun.elapsed());
+    until(consistent, secs(20), "no leader", |s| s.len() == 1 && s.freshness().is_stale()).await;
+    measured("consistent", begun.elapsed());
+    for (name, watch) in [("stale", stale), ("cached", cached)] {
+        until(watch, secs(60), name, leaderless).await;
+        measured(name, begun.elapsed());
+    }
+    for server in &mut datacenter.servers {
+        server.launch().unwrap();
+    }
+    for server in &mut datacenter.servers {
+        server.ready().await.unwrap();
+    }
+    for watch in &mut watches {
+        until(watch, secs(15), "fresh again", fresh(1)).await;
+    }
+}
