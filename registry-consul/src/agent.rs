@@ -124,18 +124,18 @@ impl Agent {
     }
 
     /// The most that one exchange may take, unless it waits for a change.
-    pub(crate) fn timeout(&self) -> Duration {
+    fn timeout(&self) -> Duration {
         self.0.timeout
     }
 
-    /// Asks, and returns the answer whatever its status.
+    /// Asks, and returns the answer whatever its status. A query that waits for a change `wait`s so long at the most.
     pub(crate) async fn ask(
         &self,
         what: &str,
         method: Method,
         path: Path,
         body: Bytes,
-        within: Duration,
+        wait: Option<Duration>,
     ) -> Result<HttpAnswer> {
         let Inner { http, base, place, token, .. } = &*self.0;
         let path = path
@@ -155,12 +155,16 @@ impl Agent {
         let request = request
             .body(body)
             .map_err(|error| Error::invalid(format!("the path of the {what}")).with_source(error))?;
-        http.send(what, request, within).await.map_err(|error| error.context("Consul's agent"))
+        let answer = match wait {
+            None => http.send(what, request, self.timeout()).await,
+            Some(within) => http.send_and_wait(what, request, within).await,
+        };
+        answer.map_err(|error| error.context("Consul's agent"))
     }
 
     /// Reads: an answer that is no success is an error.
     pub(crate) async fn get(&self, what: &str, path: Path) -> Result<HttpAnswer> {
-        let answer = self.ask(what, Method::GET, path, Bytes::new(), self.timeout()).await?;
+        let answer = self.ask(what, Method::GET, path, Bytes::new(), None).await?;
         self.checked(what, answer)
     }
 
@@ -169,7 +173,7 @@ impl Agent {
         let body = serde_json::to_vec(body).map_err(|error| {
             Error::invalid(format!("the {what} cannot be written as JSON")).with_source(error)
         })?;
-        self.ask(what, Method::PUT, path, body.into(), self.timeout()).await
+        self.ask(what, Method::PUT, path, body.into(), None).await
     }
 
     /// The answer, if it is a success.

@@ -227,7 +227,7 @@ impl Builder {
         })?;
         let connector = self.access.connector(&["http/1.1"])?;
         let (agent, timeout) = (self.agent.to_string(), self.settings.request_timeout);
-        let http = HttpClient::new(self.agent, connector, runtime);
+        let http = HttpClient::new(&self.agent, connector, &runtime);
         let agent = Agent::new(http, agent, &self.base, self.place, self.token, timeout);
         let (format, check, settings) = (self.format, self.check, self.settings);
         Registry::new(name, ConsulProtocol { agent, format, check, scope: Arc::new(self.scope), settings })

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use callsign_core::{Claim, Error, ErrorKind, Instance, Kept, Lease, Loss, Result, State, Terms};
 use http::Method;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
@@ -17,7 +18,7 @@ use crate::agent::{Agent, Path};
 use crate::check::{Check, Definition, definitions};
 use crate::error::{SHOWN, is_unknown, refusal};
 use crate::wire::{
-    Check as Checked, Entry, Format, Health, Registration, Service, beat_id, beats, encode, is_older,
+    AGAIN, Check as Checked, Entry, Format, Health, Registration, Service, beat_id, beats, encode, is_older,
     new_incarnation, service_id, worst,
 };
 
@@ -31,6 +32,9 @@ const LOOKS: [Duration; 7] = [
     Duration::from_millis(500),
     Duration::from_millis(800),
 ];
+
+/// So many more looks, one a second, where the first ones were in vain before: less than a claim may take.
+const PATIENCE: usize = 2;
 
 #[derive(Debug)]
 pub(crate) struct ConsulLease {
@@ -49,6 +53,8 @@ pub(crate) struct ConsulLease {
     heard: Option<Instant>,
     /// A write was broken off, and may still come to be.
     unsure: bool,
+    /// How often the entry had to be written although the agent had it so already.
+    again: u32,
     /// The agent says that it cannot reach the instance, which was logged.
     unreached: bool,
 }
@@ -114,8 +120,18 @@ impl ConsulLease {
             warns: false,
             heard: None,
             unsure: false,
+            again: 0,
             unreached: false,
         }
+    }
+
+    /// What the agent is to have.
+    fn wanted(&self, instance: &Instance) -> Result<Registration> {
+        let mut wanted = encode(self.format, instance, self.mark())?;
+        if self.again > 0 {
+            wanted.meta.insert(AGAIN.to_owned(), self.again.to_string());
+        }
+        Ok(wanted)
     }
 
     fn mark(&self) -> &str {
@@ -133,8 +149,7 @@ impl ConsulLease {
     /// What the agent has under the id.
     async fn found(&self) -> Result<Option<Found>> {
         let path = Path::new(&["agent", "health", "service", "id", &self.id]).with("format", "json");
-        let answer =
-            self.agent.ask(&self.what, Method::GET, path, Bytes::new(), self.agent.timeout()).await?;
+        let answer = self.agent.ask(&self.what, Method::GET, path, Bytes::new(), None).await?;
         match answer.status.as_u16() {
             404 => Ok(None),
             // The status of the answer is that of the service.
@@ -149,31 +164,42 @@ impl ConsulLease {
     }
 
     /// What the catalog has under the id, of all nodes; `None` if we may not read it.
-    async fn in_catalog(&self) -> Result<Option<Vec<Entry>>> {
+    async fn in_catalog<T: DeserializeOwned>(&self, endpoint: &str, field: &str) -> Result<Option<Vec<T>>> {
         // In Consul's language of filters a string has the escapes of Go's.
-        let filter = format!("Service.ID == {}", serde_json::Value::from(self.id.as_str()));
-        let path = Path::new(&["health", "service", &self.service]).with("filter", &filter);
+        let filter = format!("{field} == {}", serde_json::Value::from(self.id.as_str()));
+        let path = Path::new(&["health", endpoint, &self.service]).with("filter", &filter);
         let answer = self.agent.get(&self.what, path).await;
         let answer = answer.and_then(|answer| self.agent.complete(&self.what, answer));
         match answer {
             Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(None),
             answer => {
-                let entries: Option<Vec<Entry>> = self.agent.parsed(&self.what, &answer?)?;
+                let entries: Option<Vec<T>> = self.agent.parsed(&self.what, &answer?)?;
                 Ok(Some(entries.unwrap_or_default()))
             }
         }
     }
 
-    fn is_ours(&self, service: &Service) -> bool {
-        self.mark.is_some() && service.incarnation() == self.mark.as_deref()
+    /// The checks alone, which say whose the entries are: for a service of a thousand instances a tenth of the work.
+    async fn checks_in_catalog(&self) -> Result<Option<Vec<Checked>>> {
+        self.in_catalog("checks", "ServiceID").await
     }
 
-    /// Whether a later registration has the id on another node.
-    fn has_successor(&self, entries: &[Entry]) -> bool {
-        entries.iter().any(|entry| {
-            let mark = entry.service.incarnation();
-            entry.lives() && mark.is_some_and(|mark| is_older(self.mark(), mark))
-        })
+    /// Whether a later registration has the id on another node, and that node is not lost.
+    async fn has_successor(&self, checks: &[Checked]) -> Result<bool> {
+        let is_later = |mark: &str| is_older(self.mark(), mark);
+        if !checks.iter().filter_map(Checked::mark).any(is_later) {
+            return Ok(false);
+        }
+        let entries = self.in_catalog::<Entry>("service", "Service.ID").await?.unwrap_or_default();
+        Ok(entries.iter().any(|entry| entry.lives() && entry.service.incarnation().is_some_and(is_later)))
+    }
+
+    fn is_our_beat(&self, check: &Checked) -> bool {
+        self.mark.is_some() && check.mark() == self.mark.as_deref()
+    }
+
+    fn is_ours(&self, service: &Service) -> bool {
+        self.mark.is_some() && service.incarnation() == self.mark.as_deref()
     }
 
     /// What became of our entry, by what the agent has.
@@ -190,7 +216,7 @@ impl ConsulLease {
     /// What only the agent knows.
     fn note(&mut self, found: &Found) {
         let failing =
-            found.checks.iter().find(|check| !check.is_beat() && check.health() == Health::Critical);
+            found.checks.iter().find(|check| check.mark().is_none() && check.health() == Health::Critical);
         if let Some(check) = failing.filter(|_| !self.unreached) {
             let said: String = check.output.chars().take(SHOWN).collect();
             warn!(
@@ -204,7 +230,7 @@ impl ConsulLease {
     }
 
     async fn tell(&mut self, instance: &Instance) -> Result<()> {
-        let registration = encode(self.format, instance, self.mark())?;
+        let registration = self.wanted(instance)?;
         self.warns = instance.state() != State::Up;
         // Not critical until the first beat, which is how Consul begins by itself.
         let checks = definitions(&self.check, instance, &self.check_id(), self.status(), self.ttl);
@@ -235,20 +261,26 @@ impl ConsulLease {
         Ok(Kept::Kept)
     }
 
-    /// An agent takes what the catalog then refuses, and does not say so.
-    async fn confirm(&self) -> Result<()> {
-        for look in LOOKS {
+    /// An agent takes what the catalog then refuses, and does not say so. One that could not tell the catalog for
+    /// another reason tries again some 15 s later: whoever was told so once `waits` longer, and lives meanwhile.
+    async fn confirm(&mut self, waits: bool) -> Result<()> {
+        let patience = if waits { PATIENCE } else { 0 };
+        for look in LOOKS.into_iter().chain(std::iter::repeat_n(Duration::from_secs(1), patience)) {
             sleep(look).await;
-            let Some(entries) = self.in_catalog().await? else {
+            let Some(checks) = self.checks_in_catalog().await? else {
                 debug!(
                     id = self.id,
                     "the catalog may not be read, so that the registration is not confirmed"
                 );
                 return Ok(());
             };
-            let is_up = |entry: &Entry| self.is_ours(&entry.service) && entry.beats();
-            if entries.iter().any(is_up) {
+            if checks.iter().any(|check| self.is_our_beat(check) && check.health() != Health::Critical) {
                 return Ok(());
+            }
+            if self.heard.is_none_or(|heard| heard.elapsed() > self.ttl / 3)
+                && self.beat().await? == Kept::Lost
+            {
+                break;
             }
         }
         let text = format!(
@@ -272,12 +304,20 @@ impl Lease for ConsulLease {
             if self.judge(found.as_ref()) == Kept::Superseded {
                 return Ok(None);
             }
-            if self.in_catalog().await?.is_some_and(|entries| self.has_successor(&entries)) {
+            // What it has already it tells the catalog of once a minute, also if that has lost it.
+            let wanted = self.wanted(instance)?;
+            if found.is_some_and(|found| self.is_ours(&found.service) && found.service.is(&wanted)) {
+                self.again = self.again.wrapping_add(1);
+            }
+            if let Some(checks) = self.checks_in_catalog().await?
+                && self.has_successor(&checks).await?
+            {
                 return Ok(None);
             }
         }
+        let waits = self.heard.is_some();
         self.tell(instance).await?;
-        self.confirm().await?;
+        self.confirm(waits).await?;
         Ok(Some(Terms { ttl: Some(self.ttl) }))
     }
 
@@ -303,14 +343,14 @@ impl Lease for ConsulLease {
         if kept != Kept::Kept {
             return Ok(kept);
         }
-        let wanted = encode(self.format, instance, self.mark())?;
+        let wanted = self.wanted(instance)?;
         let Some(found) = found.filter(|found| found.service.is(&wanted)) else { return Ok(Kept::Lost) };
         self.note(&found);
-        match self.in_catalog().await? {
-            Some(entries) if self.has_successor(&entries) => Ok(Kept::Superseded),
-            Some(entries) if !entries.iter().any(|entry| self.is_ours(&entry.service)) => Ok(Kept::Lost),
-            _ => Ok(Kept::Kept),
+        let Some(checks) = self.checks_in_catalog().await? else { return Ok(Kept::Kept) };
+        if self.has_successor(&checks).await? {
+            return Ok(Kept::Superseded);
         }
+        Ok(if checks.iter().any(|check| self.is_our_beat(check)) { Kept::Kept } else { Kept::Lost })
     }
 
     async fn lost(&mut self) -> Loss {

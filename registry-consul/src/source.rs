@@ -133,11 +133,11 @@ impl ConsulSource {
             Consistency::Stale => path.with("stale", "true"),
             Consistency::Cached => path.with("cached", "true"),
         };
-        let mut within = self.agent.timeout();
+        let mut within = None;
         if let Some(index) = index {
             let wait = if self.streamed { WAIT_STREAMED } else { WAIT };
             path = path.with("index", &index.to_string()).with("wait", &format!("{}s", wait.as_secs()));
-            within = wait + LATE;
+            within = Some(wait + LATE);
         }
         let answer = self.agent.ask(&self.what, Method::GET, path, Bytes::new(), within).await?;
         match self.scope.consistency {

@@ -53,6 +53,9 @@ pub struct Caps {
     pub detects_silence: Duration,
     /// The most time from the first answer of a server to everything being as it should.
     pub recovers: Duration,
+    /// The most time, but for one in a hundred, from a change to its being seen, of a hundred changes a second among
+    /// ten thousand instances.
+    pub follows: Duration,
     /// How many sorts of malformed entries there are at least; 0 where an entry cannot be malformed.
     pub malformed: usize,
     /// Whether a published instance tells that it drains.
@@ -75,6 +78,7 @@ impl Default for Caps {
             detects_kill: Duration::from_secs(2),
             detects_silence: Duration::from_secs(15),
             recovers: Duration::from_secs(6),
+            follows: Duration::from_secs(1),
             malformed: 5,
             stores_state: true,
             metadata: Instance::MAX_METADATA,
@@ -263,6 +267,20 @@ pub trait Served: Fixture + Sized {
     /// # Errors
     /// They cannot be read.
     async fn written(&self, service: &ServiceName) -> Result<BTreeSet<(String, String)>>;
+
+    /// Writes entries as others would who have many: number `n` has an address of its own and the metadata `at`.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    async fn write_many(&self, service: &ServiceName, numbers: &[usize], at: u64) -> Result<()>;
+
+    /// How many entries of a service whoever is talked to has taken, even if it passes them on later.
+    ///
+    /// # Errors
+    /// They cannot be counted.
+    async fn taken(&self, service: &ServiceName) -> Result<usize> {
+        self.count(service).await
+    }
 
     /// Deletes all entries of a service, and returns how many there were.
     ///

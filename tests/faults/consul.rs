@@ -15,4 +15,31 @@ rows! {
     outages:
         row_1_killed_for_a_minute, row_2_frozen_for_half_a_minute, row_3_down_for_ten_ttls, row_4_wiped,
         row_5_wiped_and_one_dead;
+    scale:
+        row_19_ten_thousand, row_20_a_thousand_return;
+}
+
+/// What only Consul has: agents, connections that are counted, and an index that can go back.
+mod alone {
+    use crate::agent;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn row_17_no_connection_is_free() {
+        agent::row_17_no_connection_is_free().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn row_24_agent_restarted() {
+        agent::row_24_agent_restarted().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn row_24_agent_for_development_restarted() {
+        agent::row_24_agent_for_development_restarted().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn row_24_index_goes_back() {
+        agent::row_24_index_goes_back().await;
+    }
 }

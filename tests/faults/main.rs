@@ -16,6 +16,8 @@ macro_rules! rows {
     )*)*};
 }
 
+#[cfg(feature = "consul")]
+mod agent;
 mod backend;
 mod backends;
 mod changes;

@@ -1,16 +1,17 @@
-//! Row 19: 10,000 instances, a hundred of which change each second.
+//! Rows 19 and 20: 10,000 instances, a hundred of which change each second; a thousand registrations.
 
 use std::collections::HashMap;
 use std::io::Write;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use callsign::ServiceName;
+use callsign::{Instance, Registration, ServiceName, Snapshot};
 use callsign_testkit::conformance::resources::rss;
-use callsign_testkit::etcd::EtcdFixture;
+use callsign_testkit::fixture::{Served, Tuning};
 use callsign_testkit::process::Program;
-use callsign_testkit::wait::until;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use callsign_testkit::record::{Recorder, confirmed};
+use callsign_testkit::wait::{eventually, ok, until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 const URL: &str = "CALLSIGN_SCALE_URL";
 const INSTANCES: usize = 10_000;
@@ -20,25 +21,19 @@ fn now() -> u64 {
     u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }
 
-fn entry(prefix: &str, n: usize, at: u64) -> (String, Vec<u8>) {
-    let (address, metadata) = (format!("10.0.{}.{}:50051", n / 250, n % 250), format!(r#"{{"at":"{at}"}}"#));
-    let value = format!(r#"{{"Op":0,"Addr":"{address}","Metadata":{metadata}}}"#);
-    (format!("{prefix}{address}"), value.into_bytes())
-}
-
-/// A process of its own loads 10,000 within 3 s and 64 MB, and follows the changes, each seen within a second.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn row_19_ten_thousand() {
-    let fixture = EtcdFixture::start(callsign::open).await;
-    let prefix = fixture.prefix(&"book".parse().unwrap());
-    let entries: Vec<_> = (0..INSTANCES).map(|n| entry(&prefix, n, 0)).collect();
-    fixture.raw().put_many(&entries, 0).await.unwrap();
+/// Row 19: a process of its own loads 10,000 within 3 s and 64 MB, and follows the changes, each seen within a second.
+pub(crate) async fn row_19_ten_thousand<F: Served>() {
+    let fixture = F::start_with(callsign::open).await;
+    let service: ServiceName = "book".parse().unwrap();
+    fixture.write_many(&service, &(0..INSTANCES).collect::<Vec<_>>(), 0).await.unwrap();
+    let link = fixture.another_link().await;
+    let url = fixture.url_via(link.addr());
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "scale::follow", "--ignored", "--nocapture"]).env(URL, fixture.url());
+    command.args(["--exact", "scale::follow", "--ignored", "--nocapture"]).env(URL, url);
     let mut follower = Program::spawn(&mut command).unwrap();
     let mut said = async || {
         let said = follower.said("follow: ", Duration::from_secs(60)).await;
-        println!("{said}");
+        println!("measured: {said}");
         let numbers: HashMap<String, u64> = said
             .split_whitespace()
             .filter_map(|pair| pair.split_once('='))
@@ -53,17 +48,51 @@ async fn row_19_ten_thousand() {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     while start.elapsed() < CHURN {
         ticks.tick().await;
-        let (key, value) = entry(&prefix, n * 97 % INSTANCES, now());
-        fixture.raw().put(&key, &value, 0).await.unwrap();
+        fixture.write_many(&service, &[n * 97 % INSTANCES], now()).await.unwrap();
         n += 1;
     }
     let rate = n as f64 / start.elapsed().as_secs_f64();
     assert!(rate > 50.0, "only {rate} changes a second");
     let followed = said().await;
-    assert!(followed["p99_ms"] <= 1_000, "{followed:?}");
+    assert!(Duration::from_millis(followed["p99_ms"]) <= fixture.caps().follows, "{followed:?}");
     assert!(followed["publishes_in_10_s"] <= 105, "{followed:?}");
     assert!(followed["rss_kb"] <= 64 * 1024, "{followed:?}");
     follower.process.ended(Duration::from_secs(20)).await.unwrap();
+}
+
+/// Row 20: a thousand registrations of one process return together from a wipe, within 20 s and with 200 writes a
+/// second at the most.
+pub(crate) async fn row_20_a_thousand_return<F: Served>() {
+    let fixture = F::start_with(callsign::open).await;
+    let service: ServiceName = "book".parse().unwrap();
+    let registry = ok(fixture.open(&Tuning { drain: Some(Duration::ZERO), ..Tuning::default() }), "open");
+    let instance = |port: u32| Instance::new(&service, format!("127.0.0.1:{port}")).unwrap();
+    let held: Vec<_> = (1..=1000).map(|port| registry.keep_registered(instance(port))).collect();
+    let count = async || fixture.count(&service).await.unwrap_or(0);
+    let took =
+        eventually(Duration::from_secs(30), "all are registered", async || count().await == 1000).await;
+    println!("measured: 1,000 registered after {took:.1?}");
+    let mut watch = registry.watch(&service);
+    until(&mut watch, Duration::from_secs(5), "all are listed", |s| confirmed(s).len() == 1000).await;
+    let recorder = Recorder::start(watch.clone());
+    fixture.wipe().await.unwrap();
+    fixture.start().await.unwrap();
+    let (mut last, mut at, mut peak) = (0, Instant::now(), 0.0_f64);
+    let took = eventually(Duration::from_secs(20), "all are back", async || {
+        sleep(Duration::from_secs(1)).await;
+        let taken = fixture.taken(&service).await.unwrap_or(0).max(last);
+        peak = peak.max((taken - last) as f64 / at.elapsed().as_secs_f64());
+        (last, at) = (taken, Instant::now());
+        count().await == 1000
+    });
+    println!("measured: 1,000 back after {:.1?}, {peak:.0} a second at the most", took.await);
+    assert!(peak <= 200.0, "{peak} writes a second");
+    let good = |s: &Snapshot| s.freshness().is_fresh() && confirmed(s).len() == 1000;
+    until(&mut watch, Duration::from_secs(10), "all are listed", good).await;
+    recorder.check_never_missing(&held.iter().map(Registration::id).collect::<Vec<_>>());
+    drop(held);
+    registry.close(Duration::from_secs(20)).await.unwrap();
+    assert_eq!(fixture.count(&service).await.unwrap(), 0);
 }
 
 /// Not a test: what the process of [`row_19_ten_thousand`] runs.

@@ -41,7 +41,10 @@ pub(crate) struct Scene<F> {
 
 impl<F: Served> Scene<F> {
     pub(crate) async fn set(tuning: Tuning) -> Self {
-        let fixture = F::start_with(callsign::open).await;
+        Self::set_in(F::start_with(callsign::open).await, tuning).await
+    }
+
+    pub(crate) async fn set_in(fixture: F, tuning: Tuning) -> Self {
         let servers_link = fixture.another_link().await;
         let service: ServiceName = "book".parse().unwrap();
         let clients = ok(fixture.open(&tuning), "open");

@@ -127,9 +127,9 @@ impl Check {
         }
     }
 
-    /// Whether an owner says by it that it lives.
-    pub(crate) fn is_beat(&self) -> bool {
-        self.id.starts_with(BEAT)
+    /// Whose word it is, if an owner says by it that it lives.
+    pub(crate) fn mark(&self) -> Option<&str> {
+        self.id.strip_prefix(BEAT)
     }
 }
 

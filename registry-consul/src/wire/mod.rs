@@ -18,8 +18,8 @@ use serde::Serialize;
 pub(crate) use entry::{Check, Entry, Health, Service, beat_id, beats, worst};
 use entry::{Tagged, Weights};
 use foreign::decode_foreign;
+pub(crate) use own::{AGAIN, is_older, new_incarnation};
 use own::{decode_own, encode_own};
-pub(crate) use own::{is_older, new_incarnation};
 
 /// How instances are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

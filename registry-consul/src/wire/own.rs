@@ -11,6 +11,8 @@ use super::{Format, Registration, service_id};
 
 /// The mark: which registration wrote the entry. Those of one id are ordered by when they were made.
 pub(crate) const INCARNATION: &str = "callsign-incarnation";
+/// What makes an entry another than the same one before.
+pub(crate) const AGAIN: &str = "callsign-again";
 const ID: &str = "callsign-id";
 const PROTOCOL: &str = "callsign-protocol";
 const STATE: &str = "callsign-state";

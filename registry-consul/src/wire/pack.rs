@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use callsign_core::{Error, Result};
 
-const PAIRS: usize = 64;
+/// One is kept for whoever writes an entry again.
+const PAIRS: usize = 64 - 1;
 const KEY: usize = 128;
 const VALUE: usize = 512;
 /// The keys of the pieces, but for their numbers.
@@ -32,7 +33,7 @@ pub(super) fn pack(metadata: &BTreeMap<String, String>, pairs: &mut BTreeMap<Str
     if pairs.len() + pieces.len() > PAIRS {
         let bytes: usize = metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
         return Err(Error::invalid(format!(
-            "metadata of {bytes} bytes: Consul takes {PAIRS} pairs with values of {VALUE} bytes"
+            "metadata of {bytes} bytes: Consul takes 64 pairs with values of {VALUE} bytes"
         )));
     }
     pairs.extend(pieces.into_iter().enumerate().map(|(n, piece)| (format!("{PIECE}{n}"), piece)));

@@ -15,7 +15,6 @@ mod checks;
 mod entries;
 mod limits;
 mod rules;
-mod scale;
 mod servers;
 
 use std::fmt::Debug;

@@ -26,6 +26,12 @@ impl Api {
         Self { addr, token: None }
     }
 
+    /// Where the agent serves.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
     /// The same calls with an ACL token.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Self {
@@ -87,24 +93,50 @@ impl Api {
         Ok(entries.as_array().into_iter().flatten().filter(is_alive).cloned().collect())
     }
 
+    /// A copy of all that Consul has.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn snapshot(&self) -> io::Result<Vec<u8>> {
+        self.exchange("GET", "snapshot", b"").await
+    }
+
+    /// Puts a copy in the place of all that Consul has.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn restore(&self, snapshot: &[u8]) -> io::Result<()> {
+        self.exchange("PUT", "snapshot", snapshot).await.map(drop)
+    }
+
     async fn call(&self, method: &str, path: &str, body: &str) -> io::Result<Value> {
+        let answer = self.exchange(method, path, body.as_bytes()).await?;
+        Ok(serde_json::from_slice(&answer).unwrap_or(Value::Null))
+    }
+
+    async fn exchange(&self, method: &str, path: &str, body: &[u8]) -> io::Result<Vec<u8>> {
         // Version 1.0, so that the answer ends with the connection and comes in one piece.
         let token = self.token.as_ref().map_or(String::new(), |token| format!("X-Consul-Token: {token}\r\n"));
-        let request =
-            format!("{method} /v1/{path} HTTP/1.0\r\n{token}Content-Length: {}\r\n\r\n{body}", body.len());
+        let head = format!("{method} /v1/{path} HTTP/1.0\r\n{token}Content-Length: {}\r\n\r\n", body.len());
         let answer = async {
             let mut stream = TcpStream::connect(self.addr).await?;
-            stream.write_all(request.as_bytes()).await?;
+            stream.write_all(&[head.as_bytes(), body].concat()).await?;
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer).await?;
-            Ok::<_, io::Error>(String::from_utf8_lossy(&answer).into_owned())
+            Ok::<_, io::Error>(answer)
         };
         let answer = timeout(ANSWER, answer).await.map_err(io::Error::other)??;
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| io::Error::other("no HTTP answer"))?;
+        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+        let (head, body) =
+            end.map(|end| answer.split_at(end + 4)).ok_or_else(|| io::Error::other("no HTTP answer"))?;
+        let (head, body) = (String::from_utf8_lossy(head), body.to_vec());
         if head.split(' ').nth(1) != Some("200") {
             let status = head.lines().next().unwrap_or_default();
-            return Err(io::Error::other(format!("Consul's {path}: {status}: {body}")));
+            return Err(io::Error::other(format!(
+                "Consul's {path}: {status}: {}",
+                String::from_utf8_lossy(&body)
+            )));
         }
-        Ok(serde_json::from_str(body).unwrap_or(Value::Null))
+        Ok(body)
     }
 }

@@ -21,6 +21,11 @@ use crate::fixture::{Caps, Fixture, Open, SecondClaim, Served, Tuning, with_quer
 use crate::proxy::Proxy;
 use crate::server::Server;
 
+/// How many nodes many entries are spread over.
+const NODES: usize = 50;
+/// What Consul takes in one transaction.
+const OPERATIONS: usize = 64;
+
 /// A registry in a Consul of its own, reached through a link that can be cut.
 #[derive(Debug)]
 pub struct ConsulFixture {
@@ -36,7 +41,19 @@ impl ConsulFixture {
     /// # Panics
     /// Consul cannot be found or started.
     pub async fn start(open: Open) -> Self {
-        let mut server = Consul::server().unwrap_or_else(|error| panic!("{error}"));
+        Self::start_in(Consul::server(), open).await
+    }
+
+    /// The same with an agent in Consul's mode for development, which keeps nothing on disk.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub async fn start_dev(open: Open) -> Self {
+        Self::start_in(Consul::dev(), open).await
+    }
+
+    async fn start_in(server: io::Result<Server<Consul>>, open: Open) -> Self {
+        let mut server = server.unwrap_or_else(|error| panic!("{error}"));
         server.start().await.unwrap_or_else(|error| panic!("{error}"));
         let (raw, link) = (Api::new(server.addr()), Proxy::start(server.addr()).await.unwrap());
         Self { open, server: Mutex::new(server), raw, link }
@@ -46,6 +63,11 @@ impl ConsulFixture {
     #[must_use]
     pub fn raw(&self) -> &Api {
         &self.raw
+    }
+
+    /// The last lines of the agent's log.
+    pub async fn log(&self) -> String {
+        self.server.lock().await.log()
     }
 
     /// The id of an entry in the agent: ours has its service before it.
@@ -74,6 +96,8 @@ impl Fixture for ConsulFixture {
             ttl: Some(Duration::from_secs(2)),
             // It is noticed by a renewal or a look at the own entry.
             restored: Duration::from_secs(6),
+            // Each change costs Consul and us a list of all of them, which is not asked for all the time.
+            follows: Duration::from_secs(3),
             metadata: 16 * 1024,
             seeds: 4,
             ..Caps::default()
@@ -182,6 +206,34 @@ impl Served for ConsulFixture {
             (service["ID"].to_string(), service["CreateIndex"].to_string())
         };
         Ok(entries.as_array().into_iter().flatten().map(of).collect())
+    }
+
+    async fn write_many(&self, service: &ServiceName, numbers: &[usize], at: u64) -> Result<()> {
+        // To the catalog directly, as if many agents had.
+        let node = |n: usize| format!("node-{}", n % NODES);
+        let nodes: BTreeSet<_> = numbers.iter().map(|&n| node(n)).collect();
+        let nodes = nodes.into_iter().map(
+            |node| json!({ "Node": { "Verb": "set", "Node": { "Node": node, "Address": "10.0.0.1" } } }),
+        );
+        let services = numbers.iter().map(|&n| {
+            let service = json!({
+                "ID": format!("i{n}"), "Service": service.as_str(), "Address": format!("10.0.{}.{}", n / 250, n % 250),
+                "Port": 50051, "Meta": { "at": at.to_string() },
+            });
+            json!({ "Service": { "Verb": "set", "Node": node(n), "Service": service } })
+        });
+        let operations: Vec<_> = nodes.chain(services).collect();
+        for some in operations.chunks(OPERATIONS) {
+            self.raw.put("txn", &json!(some)).await.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    async fn taken(&self, service: &ServiceName) -> Result<usize> {
+        // The agent tells the catalog of several at once.
+        let services = self.raw.get("agent/services").await.map_err(failed)?;
+        let services = services.as_object().into_iter().flatten();
+        Ok(services.filter(|(_, value)| value["Service"] == service.as_str()).count())
     }
 
     async fn delete_all(&self, service: &ServiceName) -> Result<usize> {

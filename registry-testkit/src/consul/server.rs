@@ -34,6 +34,8 @@ pub struct Consul {
 /// What an agent is to the others of its datacenter.
 #[derive(Debug)]
 enum Role {
+    /// A server by itself that keeps nothing on disk, as for development.
+    Dev,
     /// One of so many servers, which find each other by the gossip of these ports.
     Server { of: usize, others: Vec<u16> },
     /// A client agent, as there is one for each machine.
@@ -54,6 +56,14 @@ impl Consul {
     /// There is no Consul (the error says how to get it), or no free port.
     pub fn server() -> io::Result<Server<Self>> {
         Self::server_with(&[])
+    }
+
+    /// The same in Consul's mode for development, which keeps nothing on disk: each start is a first start.
+    ///
+    /// # Errors
+    /// As [`server`](Self::server).
+    pub fn dev() -> io::Result<Server<Self>> {
+        Server::new(Self::agent("n1", Role::Dev, Port::reserve()?)?)
     }
 
     /// The same with more of its configuration, in its language.
@@ -188,7 +198,9 @@ impl Kind for Consul {
                 (plain.number(), i32::from(port), tls)
             }
         };
+        let none = Vec::new();
         let (role, joins) = match &self.role {
+            Role::Dev => (String::new(), &none),
             Role::Server { of, others } => (format!("server = true bootstrap_expect = {of}"), others),
             Role::Client { servers } => ("server = false".to_owned(), servers),
         };
@@ -204,13 +216,11 @@ impl Kind for Consul {
         );
         let mut arguments: Vec<OsString> =
             ["agent", "-bind=127.0.0.1", "-client=127.0.0.1"].map(Into::into).into();
-        arguments.extend([
-            "-log-level=warn".into(),
-            "-hcl".into(),
-            hcl.into(),
-            "-data-dir".into(),
-            data.into(),
-        ]);
+        arguments.extend(["-log-level=warn".into(), "-hcl".into(), hcl.into()]);
+        match self.role {
+            Role::Dev => arguments.push("-dev".into()),
+            _ => arguments.extend(["-data-dir".into(), data.into()]),
+        }
         arguments.extend(self.more.iter().cloned());
         (self.program.clone(), arguments)
     }

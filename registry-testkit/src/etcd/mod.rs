@@ -226,6 +226,17 @@ impl Served for EtcdFixture {
         Ok(entries.into_iter().map(|entry| (entry.key, entry.lease.to_string())).collect())
     }
 
+    async fn write_many(&self, service: &ServiceName, numbers: &[usize], at: u64) -> Result<()> {
+        let prefix = self.prefix(service);
+        let entry = |n: &usize| {
+            let address = format!("10.0.{}.{}:50051", n / 250, n % 250);
+            let value = format!(r#"{{"Op":0,"Addr":"{address}","Metadata":{{"at":"{at}"}}}}"#);
+            (format!("{prefix}{address}"), value.into_bytes())
+        };
+        let entries: Vec<_> = numbers.iter().map(entry).collect();
+        self.raw.put_many(&entries, 0).await.map_err(failed)
+    }
+
     async fn delete_all(&self, service: &ServiceName) -> Result<usize> {
         let deleted = self.raw.delete_prefix(&self.prefix(service)).await.map_err(failed)?;
         usize::try_from(deleted).map_err(|error| Error::new(ErrorKind::Other, error.to_string()))

@@ -1,0 +1,86 @@
+//! One exchange over a connection of a [`Pool`].
+
+use std::error::Error as StdError;
+
+use bytes::Bytes;
+use http::header::HOST;
+use http::{HeaderValue, Method, Request, Response};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+
+use super::pool::{Connection, Pool};
+use super::{HttpAnswer, Target};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The largest answer that is taken in: some ten thousand instances with all of their metadata.
+const MOST: usize = 256 << 20;
+
+impl Pool {
+    /// Sends a request and reads all of its answer.
+    pub(super) async fn exchange(&self, what: &str, request: Request<Bytes>) -> Result<HttpAnswer> {
+        let mut request = request.map(Full::new);
+        let host = match self.server() {
+            Target::Tcp(address) => HeaderValue::try_from(address.to_string()).map_err(|error| {
+                Error::invalid(format!("{address} cannot be the host of a URL")).with_source(error)
+            })?,
+            Target::Unix(_) => HeaderValue::from_static("localhost"),
+        };
+        request.headers_mut().insert(HOST, host);
+        let asks = request.method() == Method::GET;
+        let mut connection = self.get().await.map_err(|error| self.unreached(&error))?;
+        loop {
+            // To be asked again on another connection, if the server has closed this one meanwhile.
+            let again = (connection.used && asks).then(|| request.clone());
+            match connection.sender.try_send_request(request).await {
+                Ok(answer) => return self.read(what, answer, connection).await,
+                Err(mut error) => {
+                    let unsent = error.take_message().filter(|_| connection.used);
+                    let Some(again) = unsent.or(again) else {
+                        return Err(self.broke(what, "the connection broke", error.error()));
+                    };
+                    request = again;
+                    connection = self.dial().await.map_err(|error| self.unreached(&error))?;
+                }
+            }
+        }
+    }
+
+    async fn read(
+        &self,
+        what: &str,
+        answer: Response<Incoming>,
+        connection: Connection,
+    ) -> Result<HttpAnswer> {
+        let (head, body) = answer.into_parts();
+        let body = Limited::new(body, MOST).collect().await.map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                let text = format!("{}, {what}: the answer has more than {MOST} bytes", self.server());
+                return Error::new(ErrorKind::Malformed, text);
+            }
+            self.broke(what, "the connection broke in the middle of the answer", &*error)
+        })?;
+        self.put(connection);
+        Ok(HttpAnswer { status: head.status, headers: head.headers, body: body.to_bytes() })
+    }
+
+    fn unreached(&self, error: &(dyn StdError + 'static)) -> Error {
+        let text = format!("cannot connect to {}", self.server());
+        Error::new(ErrorKind::Unavailable, text).with_source(root_cause(error))
+    }
+
+    fn broke(&self, what: &str, how: &str, error: &(dyn StdError + 'static)) -> Error {
+        let text = format!("{}, {what}: {how}", self.server());
+        // What the server said before it hung up, where the client has lost that.
+        let cause = self.trouble().unwrap_or_else(|| root_cause(error));
+        Error::new(ErrorKind::Unavailable, text).with_source(cause)
+    }
+}
+
+/// What all that is between says nothing more about.
+fn root_cause(error: &(dyn StdError + 'static)) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,101 @@
+//! [`HttpClient`]: HTTP/1 to registries that speak it, over connections of the [`Connector`].
+
+mod exchange;
+mod pool;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+
+use self::pool::Pool;
+use super::Target;
+use super::connect::Connector;
+use crate::error::{Error, ErrorKind, Result};
+
+/// So many requests at once that are answered at once, and so many connections that nobody uses are kept: servers count
+/// the connections of a machine, which has other clients too.
+const AT_ONCE: usize = 16;
+
+/// Sends requests to one server of a registry. Connections are kept and used again; all end with it.
+#[derive(Clone)]
+pub struct HttpClient {
+    pool: Arc<Pool>,
+    /// Of those who wait for something to happen, apart, so that they leave the others a connection.
+    waiting: Arc<Pool>,
+    at_once: Arc<Semaphore>,
+}
+
+/// What a server answered, whatever its status.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct HttpAnswer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// All of its body.
+    pub body: Bytes,
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClient")
+            .field("server", &format_args!("{}", self.pool.server()))
+            .finish_non_exhaustive()
+    }
+}
+
+impl HttpClient {
+    /// Over connections of `connector`, whose tasks run on `runtime`. Does no I/O.
+    #[must_use]
+    pub fn new(server: &Target, connector: Connector, runtime: &Handle) -> Self {
+        let connector = Arc::new(connector);
+        let pool = || Pool::new(server.clone(), Arc::clone(&connector), runtime.clone(), AT_ONCE);
+        Self { pool: pool(), waiting: pool(), at_once: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
+
+    /// Sends a request, whose URI has a path and a query, and waits for all of the answer. `what` is it, in an error.
+    /// Dropped half way, it closes the connection. Of all who send at the same time some wait for others, so that a
+    /// server that counts connections sees few; `within` is for all of it.
+    ///
+    /// # Errors
+    /// As [`send_and_wait`](Self::send_and_wait).
+    pub async fn send(&self, what: &str, request: Request<Bytes>, within: Duration) -> Result<HttpAnswer> {
+        let begun = Instant::now();
+        // An error: it is never closed.
+        let turn = timeout(within, self.at_once.acquire()).await;
+        let Ok(_turn) = turn else { return Err(self.late(what, within)) };
+        let left = within.saturating_sub(begun.elapsed());
+        timeout(left, self.pool.exchange(what, request))
+            .await
+            .unwrap_or_else(|_| Err(self.late(what, within)))
+    }
+
+    /// The same for a request that the server answers once something has happened: it has a connection to itself.
+    ///
+    /// # Errors
+    /// [`Unavailable`](ErrorKind::Unavailable): no connection, or one that broke.
+    /// [`Timeout`](ErrorKind::Timeout): no whole answer within `within`.
+    /// [`Malformed`](ErrorKind::Malformed): an answer that is too large.
+    pub async fn send_and_wait(
+        &self,
+        what: &str,
+        request: Request<Bytes>,
+        within: Duration,
+    ) -> Result<HttpAnswer> {
+        timeout(within, self.waiting.exchange(what, request))
+            .await
+            .unwrap_or_else(|_| Err(self.late(what, within)))
+    }
+
+    fn late(&self, what: &str, within: Duration) -> Error {
+        let text = format!("{} did not answer the {what} within {within:.1?}", self.pool.server());
+        Error::new(ErrorKind::Timeout, text)
+    }
+}
