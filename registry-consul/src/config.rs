@@ -1,6 +1,6 @@
 //! How a registry in Consul is opened by URL: [`open`]. Does no network I/O.
 
-use callsign_core::{Access, Address, Error, Registry, RegistryUrl, Result, Target};
+use callsign_core::{Access, Address, Error, Registry, RegistryUrl, Result, Target, Variables};
 
 use crate::builder::{Builder, default_settings};
 use crate::check::Check;
@@ -40,10 +40,10 @@ const DEFAULT_PORT: u16 = 8500;
 /// [`Unsupported`](callsign_core::ErrorKind::Unsupported): TLS, in a build without the feature `tls`; or no Tokio
 /// runtime to run on.
 pub fn open(url: &RegistryUrl) -> Result<Registry> {
-    open_with(url, &Environment::of_process())
+    open_with(url, Environment(Variables::of_process()))
 }
 
-fn open_with(url: &RegistryUrl, environment: &Environment<'_>) -> Result<Registry> {
+fn open_with(url: &RegistryUrl, environment: Environment<'_>) -> Result<Registry> {
     let mut query = url.query();
     let format = query.choice("format", &Format::ALL)?.unwrap_or_default();
     let consistency = query.choice("consistency", &Consistency::ALL)?.unwrap_or_default();
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     fn opened(url: &str) -> Result<Registry> {
-        open_with(&RegistryUrl::parse(url)?, &Environment::of(&|_| None))
+        open_with(&RegistryUrl::parse(url)?, Environment(Variables::of(&|_| None)))
     }
 
     #[tokio::test]
@@ -170,9 +170,26 @@ mod tests {
             Some(value.to_owned())
         };
         let url = RegistryUrl::parse("consul:///").unwrap();
-        let error = open_with(&url, &Environment::of(&variables)).unwrap_err();
+        let error = open_with(&url, Environment(Variables::of(&variables))).unwrap_err();
         assert!(error.to_string().contains("10.0.0.1:8501") && !format!("{error:?}").contains("canary"));
         let url = RegistryUrl::parse("consul://127.0.0.1").unwrap();
-        open_with(&url, &Environment::of(&variables)).unwrap();
+        open_with(&url, Environment(Variables::of(&variables))).unwrap();
+        let url = RegistryUrl::parse("consul:///").unwrap();
+        for (addr, says) in [
+            ("unix:///run/consul.sock", ""),
+            ("https://h:1", if cfg!(feature = "tls") { "" } else { "feature" }),
+            ("ftp://h", "ftp://h"),
+            ("al:canary@h", "CONSUL_HTTP_ADDR"),
+        ] {
+            let variables = |name: &str| (name == "CONSUL_HTTP_ADDR").then(|| addr.to_owned());
+            let error = open_with(&url, Environment(Variables::of(&variables)))
+                .err()
+                .map(|error| format!("{error:?}"));
+            assert!(
+                error.is_some() != says.is_empty()
+                    && error.is_none_or(|error| error.contains(says) && !error.contains("canary")),
+                "{addr}"
+            );
+        }
     }
 }

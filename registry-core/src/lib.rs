@@ -27,7 +27,8 @@ pub mod memory;
 pub mod testing;
 
 pub use access::{
-    Access, Connector, CredentialProvider, Credentials, PasswordFile, Pem, Stream, Tls, Trouble,
+    Access, Connector, CredentialProvider, Credentials, PasswordFile, Pem, Stream, Tls, TlsVariables,
+    Trouble, Variables,
 };
 #[cfg(feature = "http")]
 pub use access::{HttpAnswer, HttpClient, Target};

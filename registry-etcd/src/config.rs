@@ -1,6 +1,6 @@
 //! How a registry in etcd is opened by URL: [`open`]. Does no network I/O.
 
-use callsign_core::{Access, Registry, RegistryUrl, Result, Settings};
+use callsign_core::{Access, Registry, RegistryUrl, Result, Settings, Variables};
 
 use crate::builder::Etcd;
 use crate::environment::Environment;
@@ -33,10 +33,10 @@ const DEFAULT_PORT: u16 = 2379;
 /// [`Unsupported`](callsign_core::ErrorKind::Unsupported): TLS, in a build without the feature `tls`; or no Tokio
 /// runtime to run on.
 pub fn open(url: &RegistryUrl) -> Result<Registry> {
-    open_with(url, &Environment::of_process())
+    open_with(url, Environment(Variables::of_process()))
 }
 
-fn open_with(url: &RegistryUrl, environment: &Environment<'_>) -> Result<Registry> {
+fn open_with(url: &RegistryUrl, environment: Environment<'_>) -> Result<Registry> {
     let mut query = url.query();
     let mut builder = Etcd::builder()
         .prefix(url.path())
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     fn opened(url: &str) -> Result<Registry> {
-        open_with(&RegistryUrl::parse(url)?, &Environment::of(&|_| None))
+        open_with(&RegistryUrl::parse(url)?, Environment(Variables::of(&|_| None)))
     }
 
     #[tokio::test]

@@ -1,9 +1,8 @@
 //! [`Environment`]: what `etcdctl` is told by variables, for whatever a URL does not say.
 
-use std::fmt;
 use std::sync::Arc;
 
-use callsign_core::{Access, Address, Credentials, Error, Pem, Result, Secret, Tls};
+use callsign_core::{Access, Address, Credentials, Error, Result, Secret, TlsVariables, Variables};
 
 const ENDPOINTS: &str = "ETCDCTL_ENDPOINTS";
 const CA: &str = "ETCDCTL_CACERT";
@@ -13,61 +12,26 @@ const SKIP_VERIFY: &str = "ETCDCTL_INSECURE_SKIP_TLS_VERIFY";
 const USER: &str = "ETCDCTL_USER";
 const PASSWORD: &str = "ETCDCTL_PASSWORD";
 
-/// The variables; one that is empty counts as not set.
-pub(crate) struct Environment<'a> {
-    get: &'a dyn Fn(&str) -> Option<String>,
-}
+const TLS: TlsVariables =
+    TlsVariables { ca: CA, cert: CERT, key: KEY, server_name: None, verify: (SKIP_VERIFY, false) };
 
-impl fmt::Debug for Environment<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Environment")
-    }
-}
+/// The variables, where the URL has the first word.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Environment<'a>(pub(crate) Variables<'a>);
 
 impl Environment<'_> {
-    pub(crate) fn of_process() -> Self {
-        Self { get: &|name| std::env::var(name).ok() }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn of(get: &dyn Fn(&str) -> Option<String>) -> Environment<'_> {
-        Environment { get }
-    }
-
-    fn get(&self, name: &str) -> Option<String> {
-        (self.get)(name).filter(|value| !value.is_empty())
-    }
-
     /// The endpoints; TLS is switched on in `access` if they are `https`.
     pub(crate) fn endpoints(&self, default_port: u16, access: &mut Access) -> Result<Vec<Address>> {
-        let Some(value) = self.get(ENDPOINTS) else {
+        let Some(value) = self.0.get(ENDPOINTS) else {
             return Err(Error::invalid(format!(
                 "registry URL names no host of etcd, and {ENDPOINTS} is not set: write etcd://127.0.0.1:{default_port}/..."
             )));
         };
-        if value.contains('@') {
-            // It may be a password, which is not to be shown.
-            return Err(Error::invalid(format!(
-                "{ENDPOINTS} has an '@': an endpoint has no user, which {USER} and {PASSWORD} name"
-            )));
-        }
         let (mut addresses, mut secure) = (Vec::new(), Vec::new());
         for endpoint in value.split(',').map(str::trim) {
-            let (scheme, host) = endpoint.split_once("://").unwrap_or(("", endpoint));
-            let host = host.trim_end_matches('/');
-            match scheme {
-                "" => {}
-                "http" => secure.push(false),
-                "https" => secure.push(true),
-                _ => {
-                    return Err(Error::invalid(format!(
-                        "{ENDPOINTS} has {endpoint:?}: an endpoint is host:port, http://host:port or https://host:port"
-                    )));
-                }
-            }
-            addresses.push(
-                Address::with_default_port(host, default_port).map_err(|error| error.context(ENDPOINTS))?,
-            );
+            let (address, tls) = Variables::server(ENDPOINTS, endpoint, default_port)?;
+            addresses.push(address);
+            secure.extend(tls);
         }
         if secure.contains(&true) {
             access.tls.get_or_insert_default();
@@ -83,12 +47,12 @@ impl Environment<'_> {
     /// Fills in what `access` does not say.
     pub(crate) fn complete(&self, name: &str, hosts: &[Address], access: &mut Access) -> Result<()> {
         if let Some(tls) = access.tls.take() {
-            access.tls = Some(tls.or(self.tls()?));
+            access.tls = Some(tls.or(self.0.tls(TLS)?));
         }
         if access.credentials.is_none()
-            && let Some(user) = self.get(USER)
+            && let Some(user) = self.0.get(USER)
         {
-            let (user, password) = match (user.split_once(':'), self.get(PASSWORD)) {
+            let (user, password) = match (user.split_once(':'), self.0.get(PASSWORD)) {
                 (Some((user, password)), None) => (user.to_owned(), password.to_owned()),
                 (None, Some(password)) => (user, password),
                 (None, None) => {
@@ -110,38 +74,18 @@ impl Environment<'_> {
         }
         Ok(())
     }
-
-    fn tls(&self) -> Result<Tls> {
-        let mut tls = Tls::default();
-        if let Some(ca) = self.get(CA) {
-            tls = tls.ca(Pem::file(ca));
-        }
-        match (self.get(CERT), self.get(KEY)) {
-            (Some(cert), Some(key)) => tls = tls.identity(Pem::file(cert), Pem::file(key)),
-            (None, None) => {}
-            _ => {
-                return Err(Error::invalid(format!("one of {CERT} and {KEY} is set: each needs the other")));
-            }
-        }
-        match self.get(SKIP_VERIFY).as_deref() {
-            None | Some("false") => {}
-            Some("true") => tls = tls.insecure_skip_verify(),
-            Some(other) => {
-                return Err(Error::invalid(format!("{SKIP_VERIFY} is {other:?}: it is true or false")));
-            }
-        }
-        Ok(tls)
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use callsign_core::{Pem, Tls};
+
     use super::*;
 
     fn read(pairs: &[(&str, &str)], mut access: Access) -> Result<(Vec<Address>, Access)> {
         let get =
             |name: &str| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-        let environment = Environment::of(&get);
+        let environment = Environment(Variables::of(&get));
         let addresses = environment.endpoints(2379, &mut access)?;
         environment.complete("etcd:///", &[], &mut access)?;
         Ok((addresses, access))
@@ -185,13 +129,13 @@ mod tests {
             (&[(ENDPOINTS, "")], ENDPOINTS),
             (&[(ENDPOINTS, "h,unix://x")], "unix://x"),
             (&[(ENDPOINTS, "h:0")], ENDPOINTS),
-            (&[(ENDPOINTS, "http://root:canary@10.0.0.1:2379")], USER),
+            (&[(ENDPOINTS, "http://root:canary@10.0.0.1:2379")], ENDPOINTS),
             (&[(ENDPOINTS, "https://a,http://b")], "http://"),
             (&[host, (USER, "al")], PASSWORD),
             (&[host, (USER, "al:canary"), (PASSWORD, "canary")], "one of them"),
             (&[host, (USER, ":canary")], USER),
             (&[(ENDPOINTS, "https://h"), (CERT, "/c")], KEY),
-            (&[(ENDPOINTS, "https://h"), (SKIP_VERIFY, "1")], SKIP_VERIFY),
+            (&[(ENDPOINTS, "https://h"), (SKIP_VERIFY, "yes")], SKIP_VERIFY),
         ] {
             let error = read(pairs, Access::default()).unwrap_err();
             assert!(error.to_string().contains(says), "{pairs:?}: {error}");

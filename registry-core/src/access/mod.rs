@@ -11,6 +11,7 @@ mod rustls;
 #[cfg(feature = "http")]
 mod target;
 mod tls;
+mod variables;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -24,6 +25,7 @@ pub use pem::Pem;
 #[cfg(feature = "http")]
 pub use target::Target;
 pub use tls::Tls;
+pub use variables::{TlsVariables, Variables};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Address;
