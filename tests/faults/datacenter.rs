@@ -3,15 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use callsign::{Instance, ServiceName, Snapshot};
+use callsign::Instance;
 use callsign_testkit::consul::{Consul, Datacenter};
-use callsign_testkit::record::{Recorder, confirmed};
+use callsign_testkit::record::confirmed;
 use callsign_testkit::wait::{eventually, ok, until};
 use tokio::time::{Instant, sleep};
 
-use crate::backend::Backend;
-use crate::scene::{BACK, long};
-use crate::traffic::Traffic;
+use crate::cast::Cast;
+use crate::scene::{BACK, TUNING, long};
 
 /// What the catalog has, by what an agent says.
 async fn written(datacenter: &Datacenter) -> Option<BTreeSet<(String, String)>> {
@@ -24,20 +23,10 @@ async fn written(datacenter: &Datacenter) -> Option<BTreeSet<(String, String)>> 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn row_11_servers_killed() {
     let mut datacenter = Consul::datacenter().await.unwrap();
-    let url = |agent: usize| format!("consul://{}/?ttl=5s&drain=700ms", datacenter.clients[agent].addr());
-    let service: ServiceName = "book".parse().unwrap();
-    let registry = ok(callsign::open(&format!("{}&grace=0s", url(1))), "open");
+    let url = |agent: usize| format!("consul://{}/?{}", datacenter.clients[agent].addr(), TUNING.query());
     let servers = ok(callsign::open(&url(0)), "open");
-    let mut watch = registry.watch(&service);
-    let mut uncalled = registry.watch(&"uncalled".parse().unwrap());
-    let mut backends = Vec::new();
-    for _ in 0..4 {
-        backends.push(Backend::start(&url(0), &service).await);
-    }
-    until(&mut watch, BACK, "all are seen", |s| s.len() == 4).await;
-    let mut ids: Vec<_> = backends.iter().map(|backend| backend.id.clone()).collect();
-    ids.sort();
-    let (traffic, recorder) = (Traffic::start(watch.clone()).await, Recorder::start(watch.clone()));
+    let mut cast = Cast::enter(&url(0), &format!("{}&grace=0s", url(1))).await;
+    let mut uncalled = cast.clients.watch(&"uncalled".parse().unwrap());
     let before = written(&datacenter).await.unwrap();
     assert_eq!(before.len(), 4);
 
@@ -63,16 +52,12 @@ async fn row_11_servers_killed() {
             health["Healthy"] == true && health["FailureTolerance"] == 1
         })
         .await;
-        let good = |s: &Snapshot| s.freshness().is_fresh() && confirmed(s).iter().eq(&ids);
-        until(&mut watch, BACK, "fresh, and all are confirmed", good).await;
+        cast.is_exact(BACK).await;
     }
     // And what leaves at one agent is gone at the other.
-    let mut leaver = backends.pop().unwrap();
+    let mut leaver = cast.backends.pop().unwrap();
     leaver.process().terminate().unwrap();
-    until(&mut watch, Duration::from_secs(3), "gone", |s| s.get(&leaver.id).is_none()).await;
+    until(&mut cast.watch, Duration::from_secs(3), "gone", |s| s.get(&leaver.id).is_none()).await;
     assert!(leaver.process().ended(Duration::from_secs(10)).await.unwrap().success());
-    ids.retain(|id| *id != leaver.id);
-    recorder.check_never_missing(&ids);
-    recorder.check_safety();
-    traffic.finish_without_failure().await;
+    cast.end_unharmed().await;
 }

@@ -18,6 +18,7 @@ macro_rules! rows {
 
 mod backend;
 mod backends;
+mod cast;
 mod changes;
 #[cfg(feature = "consul")]
 mod consul;
