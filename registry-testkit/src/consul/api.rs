@@ -73,6 +73,23 @@ impl Api {
         self.put(&format!("agent/service/deregister/{id}"), &Value::Null).await.map(drop)
     }
 
+    /// Writes a service into the catalog itself, with a node of its own, past its agents.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn write(&self, node: &str, service: &str, host: &str, port: u16) -> io::Result<()> {
+        let body = json!({ "Node": node, "Address": host, "Service": { "Service": service, "Port": port } });
+        self.put("catalog/register", &body).await.map(drop)
+    }
+
+    /// Deletes such a node, with all that is on it.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn delete(&self, node: &str) -> io::Result<()> {
+        self.put("catalog/deregister", &json!({ "Node": node })).await.map(drop)
+    }
+
     /// What the catalog has of a service and is not critical.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -24,6 +24,10 @@ pub struct Consul {
     name: String,
     role: Role,
     gossip: Port,
+    /// Where it listens, and where it dials from.
+    host: Ipv4Addr,
+    /// Where the others reach it; gossip comes straight, all else by whoever listens there on its second port.
+    shown: Ipv4Addr,
     /// TLS with certificates of clients, on the port itself; a second one in the clear for raw access.
     tls: Option<(PathBuf, Identity, Port)>,
     /// The token that may do everything, where there are access rules.
@@ -33,11 +37,11 @@ pub struct Consul {
 
 /// What an agent is to the others of its datacenter.
 #[derive(Debug)]
-enum Role {
-    /// One of so many servers, which find each other by the gossip of these ports.
-    Server { of: usize, others: Vec<u16> },
+pub(super) enum Role {
+    /// One of so many servers, which find each other by gossip at these addresses.
+    Server { of: usize, others: Vec<SocketAddr> },
     /// A client agent, as there is one for each machine.
-    Client { servers: Vec<u16> },
+    Client { servers: Vec<SocketAddr> },
 }
 
 /// The token that may do everything in a Consul with access rules.
@@ -92,7 +96,25 @@ impl Consul {
 
     fn agent(name: &str, role: Role, gossip: Port) -> io::Result<Self> {
         let program = Provider::chosen()?.program("consul", "CALLSIGN_CONSUL_BIN")?;
-        Ok(Self { program, name: name.to_owned(), role, gossip, tls: None, token: None, more: Vec::new() })
+        let (host, shown) = (Ipv4Addr::LOCALHOST, Ipv4Addr::LOCALHOST);
+        let (name, more) = (name.to_owned(), Vec::new());
+        Ok(Self { program, name, role, gossip, host, shown, tls: None, token: None, more })
+    }
+
+    /// One that listens at `host` and whom others reach at `shown`.
+    pub(super) fn behind(
+        name: &str,
+        role: Role,
+        gossip: Port,
+        host: Ipv4Addr,
+        shown: Ipv4Addr,
+    ) -> io::Result<Self> {
+        Ok(Self { host, shown, ..Self::agent(name, role, gossip)? })
+    }
+
+    /// Where the others reach it, by what they take it for.
+    pub(super) fn shown(&self) -> Ipv4Addr {
+        self.shown
     }
 
     /// Three servers and two client agents, running, and each knowing all others.
@@ -104,14 +126,14 @@ impl Consul {
         for _ in 0..3 {
             gossip.push(Port::reserve()?);
         }
-        let ports: Vec<_> = gossip.iter().map(Port::number).collect();
+        let addrs: Vec<_> = gossip.iter().map(Port::addr).collect();
         let mut agents = Vec::new();
         for (n, port) in gossip.into_iter().enumerate() {
-            let role = Role::Server { of: 3, others: ports.clone() };
+            let role = Role::Server { of: 3, others: addrs.clone() };
             agents.push(Server::new(Self::agent(&format!("s{n}"), role, port)?)?);
         }
         for name in ["a", "b"] {
-            let role = Role::Client { servers: ports.clone() };
+            let role = Role::Client { servers: addrs.clone() };
             agents.push(Server::new(Self::agent(name, role, Port::reserve()?)?)?);
         }
         for agent in &mut agents {
@@ -146,18 +168,23 @@ pub struct Datacenter {
 }
 
 impl Datacenter {
-    /// Which server leads, as another agent sees it.
+    /// Which server leads, as another agent sees it; `None` if it knows of none.
     ///
     /// # Errors
-    /// Nobody knows one.
-    pub async fn leader(&self, by: &Api) -> io::Result<usize> {
+    /// It does not answer.
+    pub async fn leader(&self, by: &Api) -> io::Result<Option<usize>> {
         let leader = by.get("status/leader").await?;
-        let leader = leader.as_str().unwrap_or_default().to_owned();
-        let is_leader = |server: &Server<Consul>| leader == format!("127.0.0.1:{}", server.second().number());
-        self.servers
-            .iter()
-            .position(is_leader)
-            .ok_or_else(|| io::Error::other(format!("no server has the address {leader:?} of the leader")))
+        let leader = leader.as_str().unwrap_or_default();
+        if leader.is_empty() {
+            return Ok(None);
+        }
+        let is_leader = |server: &Server<Consul>| {
+            leader == format!("{}:{}", server.kind().shown(), server.second().number())
+        };
+        let found = self.servers.iter().position(is_leader);
+        found
+            .map(Some)
+            .ok_or_else(|| io::Error::other(format!("no server has the address {leader} of the leader")))
     }
 }
 
@@ -183,16 +210,16 @@ impl Kind for Consul {
             Role::Server { of, others } => (format!("server = true bootstrap_expect = {of}"), others),
             Role::Client { servers } => ("server = false".to_owned(), servers),
         };
-        let joins: Vec<_> = joins.iter().map(|port| format!("\"127.0.0.1:{port}\"")).collect();
-        let (name, joins) = (&self.name, joins.join(", "));
+        let joins: Vec<_> = joins.iter().map(|addr| format!("\"{addr}\"")).collect();
+        let (name, joins, shown) = (&self.name, joins.join(", "), self.shown);
         let hcl = format!(
-            "{role} retry_join = [{joins}] retry_interval = \"1s\" ports {{ http = {http} https = {https} server = {second} serf_lan = {gossip} serf_wan = -1 dns = -1 grpc = -1 grpc_tls = -1 }} \
+            "{role} advertise_addr = \"{shown}\" serf_lan = \"{shown}\" retry_join = [{joins}] retry_interval = \"1s\" ports {{ http = {http} https = {https} server = {second} serf_lan = {gossip} serf_wan = -1 dns = -1 grpc = -1 grpc_tls = -1 }} \
              performance {{ raft_multiplier = 1 }} \
              limits {{ http_max_conns_per_client = 2000 }} \
              disable_update_check = true node_name = \"{name}\" leave_on_terminate = false {tls}"
         );
-        let mut arguments: Vec<OsString> =
-            ["agent", "-bind=127.0.0.1", "-client=127.0.0.1"].map(Into::into).into();
+        let bind = format!("-bind={}", self.host);
+        let mut arguments: Vec<OsString> = ["agent", &bind, "-client=127.0.0.1"].map(Into::into).into();
         arguments.extend([
             "-log-level=warn".into(),
             "-hcl".into(),
