@@ -165,21 +165,24 @@ impl Agent {
     /// knows better than the server that answered.
     pub(crate) fn complete(&self, what: &str, answer: HttpAnswer) -> Result<HttpAnswer> {
         let answer = self.checked(what, answer)?;
-        let is = |name: &str, value: &str| {
-            answer.headers.get(name).and_then(|is| is.to_str().ok()).is_some_and(|is| is == value)
-        };
-        if is(FILTERED, "true") {
+        if is(&answer, FILTERED, "true") {
             let text = format!(
                 "agent {}, {what}: Consul leaves out what the ACL token may not read; it needs service:read and node:read",
                 self.name()
             );
             return Err(Error::new(ErrorKind::PermissionDenied, text));
         }
-        if is(KNOWN_LEADER, "false") && !is(BACKEND, "streaming") {
+        self.led(what, &answer)?;
+        Ok(answer)
+    }
+
+    /// Whether an answer is of a server that has a leader.
+    pub(crate) fn led(&self, what: &str, answer: &HttpAnswer) -> Result<()> {
+        if is(answer, KNOWN_LEADER, "false") && !is(answer, BACKEND, "streaming") {
             let text = format!("agent {}, {what}: its servers have no leader", self.name());
             return Err(Error::new(ErrorKind::Unavailable, text));
         }
-        Ok(answer)
+        Ok(())
     }
 
     /// Whether an answer may be empty because who has no token may not read: Consul says so to nobody else.
@@ -200,4 +203,8 @@ impl Agent {
             Error::new(ErrorKind::Malformed, text).with_source(error)
         })
     }
+}
+
+fn is(answer: &HttpAnswer, header: &str, value: &str) -> bool {
+    answer.headers.get(header).is_some_and(|is| is == value)
 }

@@ -11,8 +11,8 @@ use callsign_core::{
 use tokio::runtime::Handle;
 
 use crate::agent::{Agent, Place};
+use crate::query::{Consistency, Scope};
 use crate::registry::ConsulProtocol;
-use crate::source::{Consistency, Scope};
 use crate::token::Token;
 use crate::wire::Format;
 

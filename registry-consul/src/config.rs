@@ -4,7 +4,7 @@ use callsign_core::{Access, Error, Registry, RegistryUrl, Result};
 
 use crate::builder::{Builder, default_settings};
 use crate::environment::Environment;
-use crate::source::{Consistency, Scope};
+use crate::query::{Consistency, Scope};
 use crate::token::Token;
 use crate::wire::{Format, Taking};
 

@@ -22,9 +22,11 @@
 mod agent;
 mod builder;
 mod config;
+mod doubt;
 mod environment;
 mod error;
 mod lease;
+mod query;
 mod registry;
 mod source;
 mod token;
@@ -32,5 +34,5 @@ mod wire;
 
 pub use builder::{Builder, Consul};
 pub use config::open;
-pub use source::Consistency;
+pub use query::Consistency;
 pub use wire::Format;

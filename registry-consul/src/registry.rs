@@ -12,7 +12,8 @@ use serde_json::json;
 
 use crate::agent::{Agent, Path};
 use crate::lease::ConsulLease;
-use crate::source::{ConsulSource, Scope};
+use crate::query::Scope;
+use crate::source::ConsulSource;
 use crate::wire::{Entry, Format, Health, Taking, decode};
 
 /// The service that a check registers for a moment.

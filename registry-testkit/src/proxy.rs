@@ -50,8 +50,6 @@ struct Link {
     era: u64,
     /// Whose connections nothing passes on.
     silenced: Few,
-    /// Whose connections end by a reset.
-    refused: Few,
 }
 
 impl Link {
@@ -66,16 +64,11 @@ impl Link {
             chunk: CHUNK,
             era,
             silenced: Few::default(),
-            refused: Few::default(),
         }
     }
 
     fn hears(&self, dialler: Option<usize>) -> bool {
         !self.silenced.has(dialler)
-    }
-
-    fn ends(&self, dialler: Option<usize>, born: u64) -> bool {
-        self.era != born || self.refused.has(dialler)
     }
 }
 
@@ -159,11 +152,6 @@ impl Proxy {
     /// The same for one of those that dial, and whoever was silenced before; the others notice nothing.
     pub fn silence(&self, dialler: usize) {
         self.link.send_modify(|link| link.silenced.add(dialler));
-    }
-
-    /// Resets the connections of one of those that dial, and new ones; the others notice nothing.
-    pub fn refuse(&self, dialler: usize) {
-        self.link.send_modify(|link| link.refused.add(dialler));
     }
 
     /// Requests pass and answers do not: what is sent takes effect, and the sender never learns of it.
@@ -297,7 +285,7 @@ async fn connection(
         TcpStream::connect(upstream).await.ok()
     };
     let mut resets = links.clone();
-    let mut reset = pin!(resets.wait_for(|link| link.ends(dialler, born)));
+    let mut reset = pin!(resets.wait_for(|link| link.era != born));
     let server = tokio::select! {
         biased;
         _ = &mut reset => None,

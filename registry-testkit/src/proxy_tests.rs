@@ -58,6 +58,7 @@ async fn one_is_silenced_and_the_other_is_not() {
     let mut one = TcpStream::connect(proxy.addr()).await.unwrap();
     assert_eq!(ask(&mut one, "a").await.unwrap(), "a");
     let mut other = TcpStream::connect(proxy.addr()).await.unwrap();
+    assert_eq!([0, 1, 2].map(|dialler| proxy.open_of(dialler)), [1, 1, 0]);
     proxy.silence(0);
     assert!(tokio::time::timeout(SOON, ask(&mut one, "b")).await.is_err());
     assert_eq!(ask(&mut other, "c").await.unwrap(), "c");
@@ -66,27 +67,9 @@ async fn one_is_silenced_and_the_other_is_not() {
     proxy.heal();
     assert_eq!(answer(&mut one, 1).await.unwrap(), "b");
     assert_eq!(answer(&mut other, 1).await.unwrap(), "d");
-}
-
-#[tokio::test]
-async fn one_is_refused_and_the_other_is_not() {
-    let (server, _tasks) = echo().await;
-    // By turns.
-    let count = AtomicUsize::new(0);
-    let diallers: Diallers = Arc::new(move |_, _| Some(62 + count.fetch_add(1, Ordering::Relaxed) % 2));
-    let proxy = Proxy::for_diallers(server, diallers).await.unwrap();
-    let mut one = TcpStream::connect(proxy.addr()).await.unwrap();
-    assert_eq!(ask(&mut one, "a").await.unwrap(), "a");
-    let mut other = TcpStream::connect(proxy.addr()).await.unwrap();
-    assert_eq!(ask(&mut other, "b").await.unwrap(), "b");
-    assert_eq!((proxy.open_of(61), proxy.open_of(62), proxy.open_of(63)), (0, 1, 1));
-    proxy.refuse(62);
-    assert_eq!(one.read(&mut [0]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-    let mut new = TcpStream::connect(proxy.addr()).await.unwrap();
-    assert_eq!(new.read(&mut [0]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-    assert_eq!(ask(&mut other, "c").await.unwrap(), "c");
-    eventually(SOON, "they are gone", async || proxy.open_of(62) == 0).await;
-    assert_eq!(proxy.open_of(63), 1);
+    drop(one);
+    eventually(SOON, "one is gone", async || proxy.open_of(0) == 0).await;
+    assert_eq!(proxy.open_of(1), 1);
 }
 
 #[tokio::test]

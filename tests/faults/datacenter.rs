@@ -1,20 +1,25 @@
-//! Row 11 on Consul: three servers, and an agent on each of two machines; one server after the other is killed.
+//! Rows 11 and 12 on Consul: three servers, and an agent on each of two machines; servers are killed, and cut off from the
+//! others.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use callsign::Instance;
-use callsign_testkit::consul::{Consul, Datacenter};
+use callsign::{Instance, Snapshot};
+use callsign_testkit::consul::{Consul, PartitionedDatacenter};
 use callsign_testkit::record::confirmed;
+use callsign_testkit::server::Server;
 use callsign_testkit::wait::{eventually, ok, until};
 use tokio::time::{Instant, sleep};
 
 use crate::cast::Cast;
 use crate::scene::{BACK, TUNING, long};
 
+/// The most time until clients of a server that is cut off have left it, or say that it is.
+const SWITCH: Duration = Duration::from_secs(10);
+
 /// What the catalog has, by what an agent says.
-async fn written(datacenter: &Datacenter) -> Option<BTreeSet<(String, String)>> {
-    let entries = Consul::raw(&datacenter.clients[1]).get("health/service/book").await.ok()?;
+async fn written(agent: &Server<Consul>) -> Option<BTreeSet<(String, String)>> {
+    let entries = Consul::raw(agent).get("health/service/book").await.ok()?;
     let services = entries.as_array()?.iter().map(|entry| &entry["Service"]);
     Some(services.map(|service| (service["ID"].to_string(), service["CreateIndex"].to_string())).collect())
 }
@@ -27,7 +32,7 @@ async fn row_11_servers_killed() {
     let servers = ok(callsign::open(&url(0)), "open");
     let mut cast = Cast::enter(&url(0), &format!("{}&grace=0s", url(1))).await;
     let mut uncalled = cast.clients.watch(&"uncalled".parse().unwrap());
-    let before = written(&datacenter).await.unwrap();
+    let before = written(&datacenter.clients[1]).await.unwrap();
     assert_eq!(before.len(), 4);
 
     for round in 0..3 {
@@ -44,7 +49,11 @@ async fn row_11_servers_killed() {
         ok(extra.deregister().await, "deregister");
         until(&mut uncalled, Duration::from_secs(10), "its end arrives", |s| confirmed(s).is_empty()).await;
         sleep(long(7, 30)).await;
-        assert_eq!(written(&datacenter).await.unwrap(), before, "nothing had to be registered again");
+        assert_eq!(
+            written(&datacenter.clients[1]).await.unwrap(),
+            before,
+            "nothing had to be registered again"
+        );
         datacenter.servers[killed].start().await.unwrap();
         // Or the next one takes the quorum along.
         eventually(Duration::from_secs(60), "all servers are sound", async || {
@@ -59,5 +68,62 @@ async fn row_11_servers_killed() {
     leaver.process().terminate().unwrap();
     until(&mut cast.watch, Duration::from_secs(3), "gone", |s| s.get(&leaver.id).is_none()).await;
     assert!(leaver.process().ended(Duration::from_secs(10)).await.unwrap().success());
+    cast.end_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_12_leader_in_the_minority() {
+    in_the_minority(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_12_follower_in_the_minority() {
+    in_the_minority(false).await;
+}
+
+/// Row 12: the server that the clients' agent is connected to is cut off from the other two, and still reached by it.
+async fn in_the_minority(leads: bool) {
+    let datacenter = PartitionedDatacenter::start().await.unwrap();
+    datacenter.whole().await.unwrap();
+    let (servers, clients) = (&datacenter.agents.servers, &datacenter.agents.clients);
+    let url = |agent: usize| format!("consul://{}/?{}", clients[agent].addr(), TUNING.query());
+    let mut cast = Cast::enter(&url(0), &format!("{}&grace=0s", url(1))).await;
+    let mut uncalled = cast.clients.watch(&"uncalled".parse().unwrap());
+    until(&mut uncalled, BACK, "fresh", |s| s.freshness().is_fresh()).await;
+    // One for what it asks, one for what it follows: both to the server that it met first.
+    let connections = datacenter.connections(1);
+    let isolated = connections.iter().position(|count| *count == 2).unwrap();
+    datacenter.lead(if leads { isolated } else { (isolated + 1) % 3 }).await.unwrap();
+    cast.is_exact(BACK).await;
+    let majority = &servers[(isolated + 1) % 3];
+    let before = written(majority).await.unwrap();
+    assert_eq!(before.len(), 4);
+
+    assert_eq!(datacenter.connections(1), connections);
+    datacenter.isolate(isolated);
+    let begun = Instant::now();
+    datacenter.in_minority(isolated).await.unwrap();
+    println!("measured: the minority has no leader after {:?}", begun.elapsed());
+    let raw = Consul::raw(majority);
+    raw.write("elsewhere", "uncalled", "10.0.0.1", 1).await.unwrap();
+    // Or it says that it may miss what was written.
+    let left = SWITCH.saturating_sub(begun.elapsed());
+    let told = |s: &Snapshot| s.freshness().is_stale() || confirmed(s).len() == 1;
+    let told = until(&mut uncalled, left, "it is told", told).await;
+    println!("measured: told after {:?}: {:?}", begun.elapsed(), told.freshness());
+    until(&mut uncalled, Duration::from_secs(30), "the write is seen", |s| confirmed(s).len() == 1).await;
+    println!("measured: a write to the majority is seen after {:?}", begun.elapsed());
+    // Longer than what nobody renews lives.
+    sleep(long(7, 60)).await;
+    let begun = Instant::now();
+    raw.delete("elsewhere").await.unwrap();
+    until(&mut uncalled, SWITCH, "its end is seen", |s| confirmed(s).is_empty()).await;
+    println!("measured: the next one is seen after {:?}", begun.elapsed());
+    assert_eq!(written(majority).await.unwrap(), before, "nothing had to be registered again");
+
+    datacenter.heal();
+    datacenter.whole().await.unwrap();
+    cast.is_exact(BACK).await;
+    assert_eq!(written(&servers[isolated]).await.unwrap(), before, "nothing had to be registered again");
     cast.end_unharmed().await;
 }

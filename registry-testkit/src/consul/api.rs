@@ -56,6 +56,14 @@ impl Api {
         self.call("PUT", path, &body.to_string()).await
     }
 
+    /// Sets something going, below `/v1/`.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn post(&self, path: &str) -> io::Result<Value> {
+        self.call("POST", path, "").await
+    }
+
     /// Registers a service as somebody else would, without a check.
     ///
     /// # Errors

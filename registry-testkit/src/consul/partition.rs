@@ -61,19 +61,32 @@ impl PartitionedDatacenter {
         Ok(Self { agents: Datacenter { servers: agents, clients }, doors })
     }
 
-    /// The agents of clients reach this server only, of three.
-    pub fn leads_clients_to(&self, server: usize) {
-        for (_, door) in self.doors.iter().enumerate().filter(|(n, _)| *n != server) {
-            (SERVERS..SERVERS + CLIENTS).for_each(|client| door.refuse(client));
+    /// Makes a server the leader.
+    ///
+    /// # Errors
+    /// It is not within 15 s, or a server does not answer.
+    pub async fn lead(&self, server: usize) -> io::Result<()> {
+        if self.leader(server).await? != Some(server) {
+            let by = Consul::raw(&self.agents.servers[server]);
+            let all = by.get("operator/raft/configuration").await?;
+            let name = format!("s{server}");
+            let found = all["Servers"].as_array().into_iter().flatten().find(|one| one["Node"] == *name);
+            let id = found.and_then(|one| one["ID"].as_str()).unwrap_or_default();
+            by.post(&format!("operator/raft/transfer-leader?id={id}")).await?;
         }
+        leaders::until(
+            SERVERS,
+            |n| self.leader(n),
+            |leaders| leaders.iter().all(|leader| *leader == Some(server)),
+        )
+        .await
     }
 
-    /// Whether both agents of clients are connected to this server, and to no other.
+    /// How many connections an agent of clients has to each server: one for what it asks, and one for what it follows,
+    /// if it does.
     #[must_use]
-    pub fn has_clients_at(&self, server: usize) -> bool {
-        self.doors.iter().enumerate().all(|(n, door)| {
-            (SERVERS..SERVERS + CLIENTS).all(|client| (door.open_of(client) > 0) == (n == server))
-        })
+    pub fn connections(&self, client: usize) -> Vec<usize> {
+        self.doors.iter().map(|door| door.open_of(SERVERS + client)).collect()
     }
 
     /// Nothing passes any more between a server and the others, in either direction, and nobody is told.
