@@ -16,6 +16,8 @@ macro_rules! rows {
     )*)*};
 }
 
+#[cfg(all(feature = "consul", feature = "tls"))]
+mod agent;
 mod backend;
 mod backends;
 mod cast;

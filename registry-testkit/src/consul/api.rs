@@ -64,6 +64,14 @@ impl Api {
         self.call("POST", path, "").await
     }
 
+    /// Removes what is below `/v1/`.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn remove(&self, path: &str) -> io::Result<Value> {
+        self.call("DELETE", path, "").await
+    }
+
     /// Registers a service as somebody else would, without a check.
     ///
     /// # Errors

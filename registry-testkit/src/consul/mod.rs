@@ -2,6 +2,7 @@
 
 mod api;
 mod partition;
+mod secured;
 mod server;
 
 use std::collections::BTreeSet;
@@ -17,6 +18,7 @@ use tokio::sync::Mutex;
 
 pub use api::Api;
 pub use partition::PartitionedDatacenter;
+pub use secured::SecuredAgent;
 pub use server::{Consul, Datacenter, MANAGEMENT};
 
 use crate::fixture::{Caps, Fixture, Open, SecondClaim, Served, Tuning, with_query};

@@ -71,12 +71,7 @@ impl Consul {
     /// # Errors
     /// As [`server`](Self::server).
     pub fn with_rules() -> io::Result<Server<Self>> {
-        let rules = format!(
-            "acl {{ enabled = true default_policy = \"deny\" enable_token_persistence = true \
-             tokens {{ initial_management = \"{MANAGEMENT}\" agent = \"{MANAGEMENT}\" }} }}"
-        );
-        let more = vec!["-hcl".into(), rules.into()];
-        Server::new(Self { token: Some(MANAGEMENT), more, ..Self::alone()? })
+        Server::new(Self::alone()?.ruled())
     }
 
     /// One that speaks TLS and wants to see certificates of clients, all signed by `pki`, its own the one called
@@ -85,9 +80,28 @@ impl Consul {
     /// # Errors
     /// As [`server`](Self::server), or the certificate cannot be written.
     pub fn secured(pki: &Pki) -> io::Result<Server<Self>> {
+        Server::new(Self::alone()?.speaking_tls(pki)?)
+    }
+
+    /// Both.
+    ///
+    /// # Errors
+    /// As [`secured`](Self::secured).
+    pub fn secured_with_rules(pki: &Pki) -> io::Result<Server<Self>> {
+        Server::new(Self::alone()?.speaking_tls(pki)?.ruled())
+    }
+
+    fn ruled(self) -> Self {
+        let rules = format!(
+            "acl {{ enabled = true default_policy = \"deny\" enable_token_persistence = true \
+             tokens {{ initial_management = \"{MANAGEMENT}\" agent = \"{MANAGEMENT}\" }} }}"
+        );
+        Self { token: Some(MANAGEMENT), more: vec!["-hcl".into(), rules.into()], ..self }
+    }
+
+    fn speaking_tls(self, pki: &Pki) -> io::Result<Self> {
         let identity = pki.issue("server", &["127.0.0.1", "localhost"])?;
-        let tls = Some((pki.ca(), identity, Port::reserve()?));
-        Server::new(Self { tls, ..Self::alone()? })
+        Ok(Self { tls: Some((pki.ca(), identity, Port::reserve()?)), ..self })
     }
 
     fn alone() -> io::Result<Self> {
