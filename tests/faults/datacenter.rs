@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use callsign::{Instance, Snapshot};
 use callsign_testkit::consul::{Consul, PartitionedDatacenter};
-use callsign_testkit::record::confirmed;
+use callsign_testkit::record::{Recorder, confirmed};
 use callsign_testkit::server::Server;
 use callsign_testkit::wait::{eventually, ok, until};
 use tokio::time::{Instant, sleep};
@@ -123,9 +123,16 @@ async fn in_the_minority(leads: bool) {
     let mut cast = Cast::enter(&url(0), &format!("{}&grace=0s", url(1))).await;
     let mut uncalled = cast.clients.watch(&"uncalled".parse().unwrap());
     until(&mut uncalled, BACK, "fresh", |s| s.freshness().is_fresh()).await;
+    // One that has nobody else to go to.
+    let inside = |server: usize| {
+        let url = format!("consul://{}/?{}", servers[server].addr(), TUNING.query());
+        ok(callsign::open(&url), "open").watch(uncalled.snapshot().service())
+    };
     // One for what it asks, one for what it follows: both to the server that it met first.
     let connections = datacenter.connections(1);
     let isolated = connections.iter().position(|count| *count == 2).unwrap();
+    let mut inside = inside(isolated);
+    until(&mut inside, BACK, "fresh inside", |s| s.freshness().is_fresh()).await;
     datacenter.lead(if leads { isolated } else { (isolated + 1) % 3 }).await.unwrap();
     cast.is_exact(BACK).await;
     let majority = &servers[(isolated + 1) % 3];
@@ -140,23 +147,30 @@ async fn in_the_minority(leads: bool) {
     let raw = Consul::raw(majority);
     raw.write("elsewhere", "uncalled", "10.0.0.1", 1).await.unwrap();
     // Or it says that it may miss what was written.
-    let left = SWITCH.saturating_sub(begun.elapsed());
+    let left = || SWITCH.saturating_sub(begun.elapsed());
     let told = |s: &Snapshot| s.freshness().is_stale() || confirmed(s).len() == 1;
-    let told = until(&mut uncalled, left, "it is told", told).await;
+    let told = until(&mut uncalled, left(), "it is told", told).await;
     println!("measured: told after {:?}: {:?}", begun.elapsed(), told.freshness());
+    until(&mut inside, left(), "it is told inside", |s| s.freshness().is_stale()).await;
+    println!("measured: told inside by then, after {:?}", begun.elapsed());
     until(&mut uncalled, Duration::from_secs(30), "the write is seen", |s| confirmed(s).len() == 1).await;
     println!("measured: a write to the majority is seen after {:?}", begun.elapsed());
-    // Longer than what nobody renews lives.
-    sleep(long(7, 60)).await;
+    let recorder = Recorder::start(uncalled.clone());
+    // Longer than what nobody renews lives, and than a query waits: then the server that is behind answers.
+    sleep(long(15, 60)).await;
+    let history = recorder.history();
+    assert!(history.iter().all(|(_, s)| confirmed(s).len() == 1), "seen, and then not: {history:?}");
+    assert!(inside.snapshot().freshness().is_stale() && inside.snapshot().is_empty());
     let begun = Instant::now();
     raw.delete("elsewhere").await.unwrap();
-    until(&mut uncalled, SWITCH, "its end is seen", |s| confirmed(s).is_empty()).await;
+    until(&mut uncalled, BACK, "its end is seen", |s| confirmed(s).is_empty()).await;
     println!("measured: the next one is seen after {:?}", begun.elapsed());
     assert_eq!(written(majority).await.unwrap(), before, "nothing had to be registered again");
 
     datacenter.heal();
     datacenter.whole().await.unwrap();
     cast.is_exact(BACK).await;
+    until(&mut inside, BACK, "fresh inside", |s| s.freshness().is_fresh()).await;
     assert_eq!(written(&servers[isolated]).await.unwrap(), before, "nothing had to be registered again");
     cast.end_unharmed().await;
 }
