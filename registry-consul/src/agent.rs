@@ -9,8 +9,6 @@ use callsign_core::{Error, ErrorKind, HttpAnswer, HttpClient, Result};
 use http::{HeaderValue, Method, Request};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
-use tokio::time::Instant;
 
 use crate::error::refusal;
 use crate::token::Token;
@@ -28,11 +26,6 @@ const KNOWN_LEADER: &str = "x-consul-knownleader";
 const POLICY: &str = "x-consul-default-acl-policy";
 /// How a query was answered: of those that are streamed to the agent it never says that it knows a leader.
 const BACKEND: &str = "x-consul-query-backend";
-
-/// A service that nobody registers.
-const NOBODY: &str = "callsign-nobody";
-/// For how long an answer to whether there is a leader is good.
-const VOUCHED: Duration = Duration::from_secs(2);
 
 /// Which part of Consul is meant, in every request.
 #[derive(Debug, Clone, Default)]
@@ -54,19 +47,12 @@ struct Inner {
     place: Place,
     token: Token,
     timeout: Duration,
-    /// When there was a leader last, and whether that was seen by who is content with old answers.
-    vouched: Mutex<Option<(Instant, bool)>>,
 }
 
 impl fmt::Debug for Agent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.name)
     }
-}
-
-/// Whether the agent had the answer itself, of a stream that a server keeps up.
-pub(crate) fn is_streamed(answer: &HttpAnswer) -> bool {
-    header(answer, BACKEND) == Some("streaming")
 }
 
 fn header<'a>(answer: &'a HttpAnswer, name: &str) -> Option<&'a str> {
@@ -111,8 +97,7 @@ impl Agent {
         timeout: Duration,
     ) -> Self {
         let base = base.trim_end_matches('/').to_owned();
-        let vouched = Mutex::default();
-        Self(Arc::new(Inner { http, name, base, place, token, timeout, vouched }))
+        Self(Arc::new(Inner { http, name, base, place, token, timeout }))
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -188,64 +173,30 @@ impl Agent {
         })
     }
 
-    /// The same, if it is complete too: nothing was left out because we may not read it, and there is a leader who
-    /// knows better than the server that answered, if it is one that answered.
-    pub(crate) fn complete(&self, what: &str, answer: HttpAnswer) -> Result<HttpAnswer> {
+    /// The same, if nothing was left out because we may not read it, and it is new enough: there is a leader who knows
+    /// better than the server that answered, or there was one a moment ago if what is old `suffices`. What is streamed
+    /// to the agent says nothing of that.
+    pub(crate) fn complete(&self, what: &str, answer: HttpAnswer, suffices: bool) -> Result<HttpAnswer> {
         let answer = self.unfiltered(what, answer)?;
-        if !is_streamed(&answer) {
-            self.led(what, &answer)?;
+        if header(&answer, BACKEND) != Some("streaming") {
+            self.is_led(what, &answer, suffices)?;
         }
         Ok(answer)
     }
 
-    /// The same for an answer that may be old, but not too old.
-    pub(crate) fn recent(&self, what: &str, answer: HttpAnswer) -> Result<HttpAnswer> {
-        let answer = self.unfiltered(what, answer)?;
-        if !is_streamed(&answer) {
-            self.in_contact(what, &answer)?;
-        }
-        Ok(answer)
-    }
-
-    /// Whether the servers have a leader, or have had one a moment ago if what is old `suffices`: answers that are
-    /// streamed to the agent say nothing of that, and go on without one. Asked for all who ask at about the same time
-    /// together.
-    pub(crate) async fn vouch(&self, what: &str, suffices: bool) -> Result<()> {
-        let mut vouched = self.0.vouched.lock().await;
-        if vouched.is_some_and(|(at, old)| at.elapsed() < VOUCHED && (suffices || !old)) {
-            return Ok(());
-        }
-        // Of a service that is not there, by any server: an answer of a few bytes.
-        let path = Path::new(&["health", "service", NOBODY]).with("stale", "true");
-        let answer = self.get(what, path).await?;
-        if suffices {
-            self.in_contact(what, &answer)?;
-        } else {
-            self.led(what, &answer)?;
-        }
-        *vouched = Some((Instant::now(), suffices));
-        Ok(())
-    }
-
-    fn led(&self, what: &str, answer: &HttpAnswer) -> Result<()> {
-        if header(answer, KNOWN_LEADER) != Some("false") {
-            return Ok(());
-        }
-        let text = format!("agent {}, {what}: its servers have no leader", self.name());
-        Err(Error::new(ErrorKind::Unavailable, text))
-    }
-
-    fn in_contact(&self, what: &str, answer: &HttpAnswer) -> Result<()> {
+    /// Whether an answer is of a server that has a leader, or has had one a moment ago if that `suffices`.
+    pub(crate) fn is_led(&self, what: &str, answer: &HttpAnswer, suffices: bool) -> Result<()> {
         let contact =
             header(answer, CONTACT).and_then(|millis| millis.parse().ok()).map(Duration::from_millis);
-        if contact.is_none_or(|contact| contact <= OLDEST) {
+        let is_led = match suffices {
+            false => header(answer, KNOWN_LEADER) != Some("false"),
+            true => contact.is_none_or(|contact| contact <= OLDEST),
+        };
+        if is_led {
             return Ok(());
         }
-        let text = format!(
-            "agent {}, {what}: its servers have had no leader for more than {}s",
-            self.name(),
-            OLDEST.as_secs()
-        );
+        let since = if suffices { format!(" for more than {}s", OLDEST.as_secs()) } else { String::new() };
+        let text = format!("agent {}, {what}: its servers have no leader{since}", self.name());
         Err(Error::new(ErrorKind::Unavailable, text))
     }
 

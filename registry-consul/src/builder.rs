@@ -12,8 +12,8 @@ use tokio::runtime::Handle;
 
 use crate::agent::{Agent, Place};
 use crate::check::Check;
+use crate::query::{Consistency, Scope};
 use crate::registry::ConsulProtocol;
-use crate::source::{Consistency, Scope};
 use crate::token::Token;
 use crate::wire::Format;
 

@@ -5,7 +5,7 @@ use callsign_core::{Access, Address, Error, Registry, RegistryUrl, Result, Targe
 use crate::builder::{Builder, default_settings};
 use crate::check::Check;
 use crate::environment::Environment;
-use crate::source::{Consistency, Scope};
+use crate::query::{Consistency, Scope};
 use crate::token::Token;
 use crate::wire::{Format, Taking};
 

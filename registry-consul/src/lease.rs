@@ -169,7 +169,7 @@ impl ConsulLease {
         let filter = format!("{field} == {}", serde_json::Value::from(self.id.as_str()));
         let path = Path::new(&["health", endpoint, &self.service]).with("filter", &filter);
         let answer = self.agent.get(&self.what, path).await;
-        let answer = answer.and_then(|answer| self.agent.complete(&self.what, answer));
+        let answer = answer.and_then(|answer| self.agent.complete(&self.what, answer, false));
         match answer {
             Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(None),
             answer => {

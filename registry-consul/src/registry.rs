@@ -13,7 +13,8 @@ use serde_json::json;
 use crate::agent::{Agent, Path};
 use crate::check::Check;
 use crate::lease::ConsulLease;
-use crate::source::{ConsulSource, Scope};
+use crate::query::Scope;
+use crate::source::ConsulSource;
 use crate::wire::{Entry, Format, Health, Taking, decode};
 
 /// The service that a check registers for a moment.
@@ -51,7 +52,7 @@ impl ConsulProtocol {
     async fn entries(&self, service: &ServiceName) -> Result<Vec<Entry>> {
         let what = format!("list of {service}");
         let answer = self.agent.get(&what, Path::new(&["health", "service", service.as_str()])).await?;
-        let answer = self.agent.complete(&what, answer)?;
+        let answer = self.agent.complete(&what, answer, false)?;
         Ok(self.agent.parsed::<Option<Vec<Entry>>>(&what, &answer)?.unwrap_or_default())
     }
 
@@ -59,7 +60,8 @@ impl ConsulProtocol {
     async fn doubtful(&self) -> Result<(BTreeSet<String>, bool)> {
         let what = "list of what is critical";
         let answer = self.agent.get(what, Path::new(&["health", "state", "critical"])).await?;
-        let critical: Option<Vec<Critical>> = self.agent.parsed(what, &self.agent.complete(what, answer)?)?;
+        let critical: Option<Vec<Critical>> =
+            self.agent.parsed(what, &self.agent.complete(what, answer, false)?)?;
         let critical = critical.unwrap_or_default();
         // A node's own check speaks for all that is on it.
         let of_nodes = critical.iter().any(|check| check.service_name.is_empty() && !check.node.is_empty());
@@ -86,7 +88,7 @@ impl ConsulProtocol {
     async fn read(&self) -> Result<String> {
         let what = "list of services";
         let answer = self.agent.get(what, Path::new(&["catalog", "services"])).await?;
-        let answer = self.agent.complete(what, answer)?;
+        let answer = self.agent.complete(what, answer, false)?;
         if self.agent.shuts_out(&answer) {
             return Err(self.agent.shut_out(what));
         }
@@ -129,7 +131,7 @@ impl Protocol for ConsulProtocol {
     async fn services(&self) -> Result<Vec<ServiceName>> {
         let what = "list of services";
         let answer = self.agent.get(what, Path::new(&["catalog", "services"])).await?;
-        let answer = self.agent.complete(what, answer)?;
+        let answer = self.agent.complete(what, answer, false)?;
         if self.agent.shuts_out(&answer) {
             return Err(self.agent.shut_out(what));
         }

@@ -5,88 +5,35 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use callsign_core::{HttpAnswer, Instance, InstanceId, Removal, Result, ServiceName, Source, Update};
-use http::Method;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
-use crate::agent::{Agent, Path, is_streamed};
-use crate::wire::{Entry, Taking, decode, is_older};
+use crate::agent::{Agent, Path};
+use crate::doubt::Doubt;
+use crate::query::{Query, Scope, index_of};
+use crate::wire::{Entry, decode, is_older};
 
-/// How long a query waits for a change. An agent that hangs is found out a moment later.
-const WAIT: Duration = Duration::from_secs(10);
-/// The same where the agent has the answer itself, so that asking costs nobody else anything: its servers may lose
-/// their leader, or each other, without a word.
-const WAIT_STREAMED: Duration = Duration::from_secs(5);
-/// Consul adds up to a sixteenth of the wait at random; the rest is for the way.
-const LATE: Duration = Duration::from_secs(3);
 /// Queries that return at once come so often at the most, but for [`BURST`] of them.
 const PAUSE: Duration = Duration::from_millis(100);
 const BURST: u32 = 2;
-/// The most that passes until a list is read without waiting, but for the spread by a fifth and the wait before.
-const CHECK: Duration = Duration::from_secs(20);
 /// For each moment that it takes to read and compare an answer, this many pass until the next query.
 const SHARE: u32 = 2;
 
-/// How the catalog is read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Consistency {
-    /// By the leader, which may have lost its office a moment ago.
-    #[default]
-    Default,
-    /// By a leader that asks its peers first.
-    Consistent,
-    /// By any server, also one that has lost its leader, unless that is some ten seconds ago.
-    Stale,
-    /// By what the agent itself has, which it keeps up with one query for all of its clients: the least work for
-    /// Consul's servers. As old as with [`Stale`](Self::Stale) at the most; that a right was taken away can show late.
-    Cached,
-}
-
-impl Consistency {
-    pub(crate) const ALL: [(&'static str, Self); 4] = [
-        ("default", Self::Default),
-        ("consistent", Self::Consistent),
-        ("stale", Self::Stale),
-        ("cached", Self::Cached),
-    ];
-}
-
-/// What of a service is watched.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Scope {
-    pub(crate) taking: Taking,
-    pub(crate) consistency: Consistency,
-    pub(crate) tags: Vec<String>,
-    pub(crate) filter: Option<String>,
-    pub(crate) near: Option<String>,
-}
-
 #[derive(Debug)]
 pub(crate) struct ConsulSource {
-    agent: Agent,
-    service: ServiceName,
-    scope: Arc<Scope>,
-    what: String,
+    query: Query,
+    doubt: Doubt,
     /// Of the last answer; `None` before the first.
     index: Option<u64>,
     /// What the last answer listed.
     listed: BTreeMap<InstanceId, Instance>,
     /// Entries that cannot be understood, and why, so that each is logged once.
     bad: HashMap<String, String>,
-    /// Whether the last query that waited was answered by the agent itself; so it is where it can.
-    streamed: bool,
     /// Queries that may still be made at once, and when that was so.
     burst: u32,
     next_at: Instant,
-    /// How often to ask without waiting for a change, and when next: of what waits, Consul asks for rights only as it
-    /// begins.
-    every: Duration,
-    check_at: Instant,
-    rng: fastrand::Rng,
 }
 
 impl ConsulSource {
@@ -99,50 +46,13 @@ impl ConsulSource {
         rng: fastrand::Rng,
     ) -> Self {
         Self {
-            agent,
-            what: format!("list of {service}"),
-            service: service.clone(),
-            scope,
+            query: Query::new(agent, service, scope),
+            doubt: Doubt::new(check, rng),
             index: None,
             listed: BTreeMap::new(),
             bad: HashMap::new(),
-            streamed: true,
             burst: BURST,
             next_at: Instant::now(),
-            every: check.min(CHECK),
-            check_at: Instant::now(),
-            rng,
-        }
-    }
-
-    /// Asks at once, or for what is another than at an index.
-    async fn ask(&self, index: Option<u64>) -> Result<HttpAnswer> {
-        let mut path = Path::new(&["health", "service", self.service.as_str()]);
-        for tag in &self.scope.tags {
-            path = path.with("tag", tag);
-        }
-        if let Some(filter) = &self.scope.filter {
-            path = path.with("filter", filter);
-        }
-        if let Some(near) = &self.scope.near {
-            path = path.with("near", near);
-        }
-        path = match self.scope.consistency {
-            Consistency::Default => path,
-            Consistency::Consistent => path.with("consistent", "true"),
-            Consistency::Stale => path.with("stale", "true"),
-            Consistency::Cached => path.with("cached", "true"),
-        };
-        let mut within = None;
-        if let Some(index) = index {
-            let wait = if self.streamed { WAIT_STREAMED } else { WAIT };
-            path = path.with("index", &index.to_string()).with("wait", &format!("{}s", wait.as_secs()));
-            within = Some(wait + LATE);
-        }
-        let answer = self.agent.ask(&self.what, Method::GET, path, Bytes::new(), within).await?;
-        match self.scope.consistency {
-            Consistency::Stale | Consistency::Cached => self.agent.recent(&self.what, answer),
-            _ => self.agent.complete(&self.what, answer),
         }
     }
 
@@ -165,7 +75,7 @@ impl ConsulSource {
     /// What an answer lists; what cannot be understood is left out and counted. One entry after the other: ten thousand
     /// of them take their room.
     fn read(&mut self, answer: &HttpAnswer) -> Result<Listed> {
-        let entries: Option<Vec<&RawValue>> = self.agent.parsed(&self.what, answer)?;
+        let entries: Option<Vec<&RawValue>> = self.query.agent.parsed(&self.query.what, answer)?;
         let (mut read, mut bad) = (Listed::default(), HashMap::new());
         let mut marks: HashMap<InstanceId, String> = HashMap::new();
         for (n, entry) in entries.unwrap_or_default().into_iter().enumerate() {
@@ -176,7 +86,7 @@ impl ConsulSource {
                     continue;
                 }
             };
-            let instances = match decode(&self.service, &entry, &self.scope.taking) {
+            let instances = match decode(&self.query.service, &entry, &self.query.scope.taking) {
                 Ok(instances) => instances,
                 Err(why) => {
                     bad.insert(format!("{} on {}", entry.service.id, entry.node()), why);
@@ -202,7 +112,7 @@ impl ConsulSource {
         }
         for (entry, why) in &bad {
             if self.bad.get(entry) != Some(why) {
-                warn!(service = %self.service, entry, why, "an entry in Consul cannot be understood and is left out");
+                warn!(service = %self.query.service, entry, why, "an entry in Consul cannot be understood and is left out");
             }
         }
         self.bad = bad;
@@ -211,15 +121,15 @@ impl ConsulSource {
 
     /// Takes an answer in; `None` if it says nothing new.
     fn take(&mut self, answer: &HttpAnswer) -> Result<Option<Update>> {
-        let index = answer.headers.get("x-consul-index").and_then(|index| index.to_str().ok()?.parse().ok());
-        let (before, index) = (self.index, index.unwrap_or(0));
+        let (before, index) = (self.index, index_of(answer));
         if before == Some(index) {
             return Ok(None);
         }
         if before.is_some_and(|before| index < before) {
-            // Of a Consul that was restored, or of a server that has been left behind: which of them, a list tells.
-            debug!(service = %self.service, index, before, "Consul's index went back");
-            self.relist();
+            // A restarted or restored Consul counts anew, and waiting for the old index could take for ever; or the
+            // server that the agent follows is behind, and what it told us is old. The leader knows.
+            debug!(service = %self.query.service, index, before, "Consul's index went back");
+            self.index = Some(0);
             return Ok(None);
         }
         let skipped = self.bad.len();
@@ -244,24 +154,20 @@ impl ConsulSource {
     }
 
     async fn answer(&mut self) -> Result<HttpAnswer> {
-        let checks = Instant::now() >= self.check_at;
-        let index = if checks { None } else { self.index };
-        let answer = self.ask(index).await?;
-        if index.is_some() {
-            self.streamed = is_streamed(&answer);
-        }
-        if is_streamed(&answer) {
-            let suffices = matches!(self.scope.consistency, Consistency::Stale | Consistency::Cached);
-            self.agent.vouch(&self.what, suffices).await?;
-        }
-        if checks {
-            self.check_at = Instant::now() + self.every.mul_f64(0.8 + 0.4 * self.rng.f64());
-        }
-        if self.agent.shuts_out(&answer) {
+        let Self { query, doubt, .. } = self;
+        let answer = match self.index {
+            Some(index) if index > 0 && !doubt.is_overdue() => tokio::select! {
+                biased;
+                answer = query.change(index) => answer?,
+                answer = doubt.proves(query, index) => answer?,
+            },
+            _ => doubt.list(query).await?,
+        };
+        if query.agent.shuts_out(&answer) {
             // Or there is nothing: then something else can be seen.
-            let services = self.agent.get(&self.what, Path::new(&["catalog", "services"])).await?;
-            if self.agent.shuts_out(&services) {
-                return Err(self.agent.shut_out(&self.what));
+            let services = query.agent.get(&query.what, Path::new(&["catalog", "services"])).await?;
+            if query.agent.shuts_out(&services) {
+                return Err(query.agent.shut_out(&query.what));
             }
         }
         Ok(answer)

@@ -14,6 +14,7 @@ pub mod etcd;
 pub mod file;
 pub mod fixture;
 pub mod history;
+mod leaders;
 pub mod peers;
 pub mod pki;
 pub mod ports;

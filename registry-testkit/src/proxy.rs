@@ -1,11 +1,11 @@
 //! [`Proxy`]: a link that can fail. A TCP proxy inside the process, on a port of its own, between a client and a
 //! real server.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{self, AsyncReadExt, AsyncWriteExt};
@@ -18,6 +18,20 @@ use tokio::time::{Instant, sleep, sleep_until};
 /// The most bytes on their way in one direction of one connection: what a network would hold.
 const IN_FLIGHT: usize = 1 << 20;
 const CHUNK: usize = 64 * 1024;
+
+/// Some of those who dial, who are at most sixty-four.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+struct Few(u64);
+
+impl Few {
+    fn add(&mut self, dialler: usize) {
+        self.0 |= 1 << dialler;
+    }
+
+    fn has(self, dialler: Option<usize>) -> bool {
+        dialler.is_some_and(|dialler| self.0 & 1 << dialler != 0)
+    }
+}
 
 /// How bytes pass, in both directions of every connection.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,7 +49,7 @@ struct Link {
     /// Counts the resets: a connection of an older one ends by a reset.
     era: u64,
     /// Whose connections nothing passes on.
-    silenced: Option<usize>,
+    silenced: Few,
 }
 
 impl Link {
@@ -49,12 +63,12 @@ impl Link {
             bytes_per_second: None,
             chunk: CHUNK,
             era,
-            silenced: None,
+            silenced: Few::default(),
         }
     }
 
     fn hears(&self, dialler: Option<usize>) -> bool {
-        dialler.is_none() || self.silenced != dialler
+        !self.silenced.has(dialler)
     }
 }
 
@@ -65,6 +79,8 @@ pub type Diallers = Arc<dyn Fn(SocketAddr, SocketAddr) -> Option<usize> + Send +
 struct Counters {
     accepted: AtomicU64,
     open: AtomicUsize,
+    /// Of those, how many are whose.
+    open_of: Mutex<BTreeMap<usize, usize>>,
     bytes_down: AtomicU64,
     bytes_up: AtomicU64,
 }
@@ -93,7 +109,15 @@ impl Proxy {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn for_diallers(upstream: SocketAddr, diallers: Diallers) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        Self::at((Ipv4Addr::LOCALHOST, 0).into(), upstream, diallers).await
+    }
+
+    /// The same on an address that is known before.
+    ///
+    /// # Errors
+    /// It cannot be listened on.
+    pub async fn at(addr: SocketAddr, upstream: SocketAddr, diallers: Diallers) -> io::Result<Self> {
+        let listener = TcpListener::bind(addr).await?;
         let addr = listener.local_addr()?;
         let (link, links) = watch::channel(Link::good(upstream, 0));
         let counters = Arc::new(Counters::default());
@@ -125,9 +149,9 @@ impl Proxy {
         self.link.send_modify(|link| (link.up, link.down) = (false, false));
     }
 
-    /// The same for one of those that dial; the others notice nothing.
+    /// The same for one of those that dial, and whoever was silenced before; the others notice nothing.
     pub fn silence(&self, dialler: usize) {
-        self.link.send_modify(|link| link.silenced = Some(dialler));
+        self.link.send_modify(|link| link.silenced.add(dialler));
     }
 
     /// Requests pass and answers do not: what is sent takes effect, and the sender never learns of it.
@@ -175,6 +199,13 @@ impl Proxy {
         self.counters.open.load(Ordering::Relaxed)
     }
 
+    /// How many connections of one of those that dial are open now.
+    #[must_use]
+    pub fn open_of(&self, dialler: usize) -> usize {
+        let open = self.counters.open_of.lock().unwrap_or_else(PoisonError::into_inner);
+        open.get(&dialler).copied().unwrap_or(0)
+    }
+
     /// How many bytes the server has sent to clients.
     #[must_use]
     pub fn bytes_down(&self) -> u64 {
@@ -212,11 +243,28 @@ async fn accept(
 }
 
 /// Counts a connection for as long as it lives, however it ends.
-struct Open(Arc<Counters>);
+struct Open(Arc<Counters>, Option<usize>);
+
+impl Open {
+    fn new(counters: Arc<Counters>, dialler: Option<usize>) -> Self {
+        counters.open.fetch_add(1, Ordering::Relaxed);
+        let open = Self(counters, dialler);
+        open.count(|count| count + 1);
+        open
+    }
+
+    fn count(&self, change: impl FnOnce(usize) -> usize) {
+        let Some(dialler) = self.1 else { return };
+        let mut open = self.0.open_of.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(dialler).or_default();
+        *count = change(*count);
+    }
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.count(|count| count - 1);
     }
 }
 
@@ -226,8 +274,7 @@ async fn connection(
     links: watch::Receiver<Link>,
     counters: Arc<Counters>,
 ) {
-    counters.open.fetch_add(1, Ordering::Relaxed);
-    let _open = Open(Arc::clone(&counters));
+    let _open = Open::new(Arc::clone(&counters), dialler);
     let Link { era: born, refuse, .. } = *links.borrow();
     let server = async {
         if refuse {
@@ -240,8 +287,9 @@ async fn connection(
     let mut resets = links.clone();
     let mut reset = pin!(resets.wait_for(|link| link.era != born));
     let server = tokio::select! {
-        server = server => server,
+        biased;
         _ = &mut reset => None,
+        server = server => server,
     };
     let Some(mut server) = server else {
         // Without it, closing would be an orderly end.
@@ -320,148 +368,5 @@ async fn pump(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wait::eventually;
-
-    /// A server that sends back what it gets.
-    async fn echo() -> (SocketAddr, JoinSet<()>) {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((mut stream, _)) = listener.accept().await {
-                connections.spawn(async move {
-                    let (mut reads, mut writes) = stream.split();
-                    let _ = io::copy(&mut reads, &mut writes).await;
-                });
-            }
-        });
-        (addr, tasks)
-    }
-
-    async fn ask(stream: &mut TcpStream, text: &str) -> io::Result<String> {
-        stream.write_all(text.as_bytes()).await?;
-        answer(stream, text.len()).await
-    }
-
-    async fn answer(stream: &mut TcpStream, len: usize) -> io::Result<String> {
-        let mut back = vec![0; len];
-        stream.read_exact(&mut back).await?;
-        Ok(String::from_utf8(back).unwrap())
-    }
-
-    const SOON: Duration = Duration::from_millis(200);
-
-    #[tokio::test]
-    async fn silence_is_not_an_end_and_heals() {
-        let (server, _tasks) = echo().await;
-        let proxy = Proxy::start(server).await.unwrap();
-        let mut old = TcpStream::connect(proxy.addr()).await.unwrap();
-        assert_eq!(ask(&mut old, "a").await.unwrap(), "a");
-        proxy.blackhole();
-        assert!(tokio::time::timeout(SOON, ask(&mut old, "bc")).await.is_err());
-        let mut new = TcpStream::connect(proxy.addr()).await.unwrap();
-        assert!(tokio::time::timeout(SOON, ask(&mut new, "d")).await.is_err());
-        proxy.heal();
-        assert_eq!(answer(&mut old, 2).await.unwrap(), "bc");
-        assert_eq!(answer(&mut new, 1).await.unwrap(), "d");
-    }
-
-    #[tokio::test]
-    async fn one_is_silenced_and_the_other_is_not() {
-        let (server, _tasks) = echo().await;
-        // The first that comes is 0.
-        let first = std::sync::OnceLock::new();
-        let diallers: Diallers =
-            Arc::new(move |from, _| Some(usize::from(*first.get_or_init(|| from) != from)));
-        let proxy = Proxy::for_diallers(server, diallers).await.unwrap();
-        let mut one = TcpStream::connect(proxy.addr()).await.unwrap();
-        assert_eq!(ask(&mut one, "a").await.unwrap(), "a");
-        let mut other = TcpStream::connect(proxy.addr()).await.unwrap();
-        proxy.silence(0);
-        assert!(tokio::time::timeout(SOON, ask(&mut one, "b")).await.is_err());
-        assert_eq!(ask(&mut other, "c").await.unwrap(), "c");
-        proxy.heal();
-        assert_eq!(answer(&mut one, 1).await.unwrap(), "b");
-    }
-
-    #[tokio::test]
-    async fn a_cut_resets_old_and_new() {
-        let (server, _tasks) = echo().await;
-        let proxy = Proxy::start(server).await.unwrap();
-        let mut old = TcpStream::connect(proxy.addr()).await.unwrap();
-        ask(&mut old, "a").await.unwrap();
-        proxy.cut();
-        assert_eq!(old.read(&mut [0]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-        let mut new = TcpStream::connect(proxy.addr()).await.unwrap();
-        assert_eq!(new.read(&mut [0]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-        proxy.heal();
-        let mut new = TcpStream::connect(proxy.addr()).await.unwrap();
-        assert_eq!(ask(&mut new, "a").await.unwrap(), "a");
-        proxy.reset();
-        assert_eq!(new.read(&mut [0]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-        let mut new = TcpStream::connect(proxy.addr()).await.unwrap();
-        assert_eq!(ask(&mut new, "a").await.unwrap(), "a");
-        drop(new);
-        eventually(Duration::from_secs(5), "all connections ended", async || proxy.open() == 0).await;
-        assert_eq!(proxy.accepted(), 4);
-    }
-
-    #[tokio::test]
-    async fn leads_elsewhere() {
-        let (first, tasks) = echo().await;
-        let (second, _tasks) = echo().await;
-        let proxy = Proxy::start(first).await.unwrap();
-        let mut old = TcpStream::connect(proxy.addr()).await.unwrap();
-        ask(&mut old, "a").await.unwrap();
-        proxy.redirect(second);
-        assert_eq!(old.read(&mut [0]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-        drop(tasks);
-        let mut new = TcpStream::connect(proxy.addr()).await.unwrap();
-        assert_eq!(ask(&mut new, "b").await.unwrap(), "b");
-    }
-
-    #[tokio::test]
-    async fn unanswered_requests_take_effect() {
-        let (server, _tasks) = echo().await;
-        let proxy = Proxy::start(server).await.unwrap();
-        let mut stream = TcpStream::connect(proxy.addr()).await.unwrap();
-        proxy.drop_answers();
-        assert!(tokio::time::timeout(SOON, ask(&mut stream, "abc")).await.is_err());
-        assert_eq!((proxy.bytes_up(), proxy.bytes_down()), (3, 0));
-    }
-
-    #[tokio::test]
-    async fn slow_is_slow_and_whole() {
-        let (server, _tasks) = echo().await;
-        let proxy = Proxy::start(server).await.unwrap();
-        proxy.latency(Duration::from_millis(60));
-        let mut stream = TcpStream::connect(proxy.addr()).await.unwrap();
-        let start = Instant::now();
-        assert_eq!(ask(&mut stream, "a").await.unwrap(), "a");
-        assert!(start.elapsed() >= Duration::from_millis(120));
-        proxy.latency(Duration::ZERO);
-        proxy.bandwidth(10_000);
-        proxy.slice(7);
-        let (text, start) = ("x".repeat(2_000), Instant::now());
-        assert_eq!(ask(&mut stream, &text).await.unwrap(), text);
-        assert!(start.elapsed() >= Duration::from_millis(190), "{:?}", start.elapsed());
-    }
-
-    #[tokio::test]
-    async fn a_server_that_is_down_resets_and_nothing_outlives_the_proxy() {
-        let (server, tasks) = echo().await;
-        drop(tasks);
-        let proxy = Proxy::start(server).await.unwrap();
-        let gone = async || TcpStream::connect(server).await.is_err();
-        eventually(Duration::from_secs(5), "the server is gone", gone).await;
-        let mut stream = TcpStream::connect(proxy.addr()).await.unwrap();
-        assert!(stream.read(&mut [0]).await.is_err());
-        let addr = proxy.addr();
-        drop(proxy);
-        let gone = async || TcpStream::connect(addr).await.is_err();
-        eventually(Duration::from_secs(5), "the proxy is gone", gone).await;
-    }
-}
+#[path = "proxy_tests.rs"]
+mod tests;

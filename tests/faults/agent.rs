@@ -1,107 +1,116 @@
-//! Rows 17 and 24: an agent of Consul that allows no more connections, that is restarted, whose index goes back.
+//! Rows 16 and 26 on Consul: an agent with TLS and access rules, whose tokens and certificates change.
 
 use std::time::Duration;
 
-use callsign::{ErrorKind, Snapshot};
-use callsign_testkit::consul::ConsulFixture;
-use callsign_testkit::fixture::{Fixture, Served, Tuning};
-use callsign_testkit::wait::{ok, until};
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
+use callsign::{ErrorKind, InstanceWatch, Snapshot};
+use callsign_testkit::consul::SecuredAgent;
+use callsign_testkit::fixture::Tuning;
+use callsign_testkit::record::confirmed;
+use callsign_testkit::wait::{eventually, until};
+use tokio::time::{Instant, sleep};
 
-use crate::scene::{BACK, Scene, TUNING, long};
+use crate::cast::Cast;
+use crate::scene::{BACK, TUNING, long};
 
-/// By default an agent allows so many connections to a machine.
-const ALLOWED: usize = 200;
+const FIRST: &str = "00000000-0000-4000-8000-000000000001";
+const SECOND: &str = "00000000-0000-4000-8000-000000000002";
 
-/// Connections that do nothing, until the agent allows no more.
-async fn hog(scene: &Scene<ConsulFixture>) -> Vec<TcpStream> {
-    let addr = scene.fixture.raw().addr();
-    let mut hogs = Vec::new();
-    for _ in 0..ALLOWED {
-        let mut stream = TcpStream::connect(addr).await.unwrap();
-        // To one too many it says so at once.
-        if timeout(Duration::from_millis(20), stream.read(&mut [0; 64])).await.is_ok() {
-            return hogs;
+struct Scene {
+    agent: SecuredAgent,
+    cast: Cast,
+    /// A service that nobody calls.
+    uncalled: InstanceWatch,
+}
+
+impl Scene {
+    async fn set(tuning: Tuning) -> Self {
+        let agent = SecuredAgent::start(FIRST).await.unwrap();
+        let url = agent.url(&tuning.query());
+        let cast = Cast::enter(&url, &url).await;
+        let uncalled = cast.clients.watch(&"uncalled".parse().unwrap());
+        Self { agent, cast, uncalled }
+    }
+
+    /// A change arrives, within `within`.
+    async fn follows(&mut self, within: Duration) {
+        self.agent.raw().write("elsewhere", "uncalled", "10.0.0.1", 1).await.unwrap();
+        until(&mut self.uncalled, within, "the change arrives", |s| confirmed(s).len() == 1).await;
+        self.agent.raw().delete("elsewhere").await.unwrap();
+        // What goes soon after an outage is held for a while.
+        until(&mut self.uncalled, within, "its end arrives", |s| confirmed(s).is_empty()).await;
+    }
+
+    /// How many backends are alive, by what the agent itself knows. With a token that is no more it cannot tell the
+    /// catalog.
+    async fn alive(&self) -> usize {
+        let checks = self.agent.raw().get("agent/checks").await.unwrap();
+        let checks = checks.as_object().unwrap().values();
+        checks.filter(|check| check["ServiceName"] == "book" && check["Status"] == "passing").count()
+    }
+}
+
+/// Row 16: the right to read is taken away for a while, then the token is deleted, and another one takes its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_16_rights_revoked() {
+    // Asked every 2 s in the short form, and every 20 s, as by default, in the long one.
+    let full = callsign_testkit::conformance::full();
+    let (verify, shows) = if full { (None, 35) } else { (Some(Duration::from_secs(2)), 6) };
+    let shows = Duration::from_secs(shows);
+    let mut scene = Scene::set(Tuning { verify, ..TUNING }).await;
+    for kind in [ErrorKind::PermissionDenied, ErrorKind::Unauthenticated] {
+        let begun = Instant::now();
+        if kind == ErrorKind::PermissionDenied {
+            scene.agent.permit(FIRST, false).await.unwrap();
+        } else {
+            scene.agent.delete(FIRST).await.unwrap();
         }
-        hogs.push(stream);
-    }
-    panic!("the agent allows more than {ALLOWED} connections");
-}
-
-/// Row 17: whoever has a connection goes on, whoever has none is told why, and keeps what it has.
-pub(crate) async fn row_17_no_connection_is_free() {
-    let mut scene = Scene::<ConsulFixture>::set(TUNING).await;
-    let before = scene.fixture.written(&scene.service).await.unwrap();
-    let hogs = hog(&scene).await;
-    let exhausted = |s: &Snapshot| s.freshness().error().is_some_and(|e| e.kind() == ErrorKind::Exhausted);
-    let late = ok(scene.fixture.open(&TUNING), "open");
-    let mut late_watch = late.watch(&scene.service);
-    until(&mut late_watch, Duration::from_secs(5), "it is told", exhausted).await;
-    // Longer than what nobody renews lives.
-    sleep(long(8, 30)).await;
-    assert!(scene.watch.snapshot().freshness().is_fresh(), "{:?}", scene.watch.snapshot());
-    // The watch loses its connection, and gets no other.
-    scene.fixture.link().unwrap().cut();
-    scene.goes_stale(Duration::from_secs(2)).await;
-    let more = hog(&scene).await;
-    scene.fixture.link().unwrap().heal();
-    until(&mut scene.watch, Duration::from_secs(10), "it is told too", exhausted).await;
-    let accepted = scene.fixture.link().unwrap().accepted();
-    sleep(long(6, 30)).await;
-    let tries = scene.fixture.link().unwrap().accepted() - accepted;
-    let bound = 2 * long(6, 30).as_secs();
-    assert!(
-        tries <= bound,
-        "{tries} tries of two watches in {:?}: one in a second each, or fewer",
-        long(6, 30)
-    );
-    drop((hogs, more));
-    scene.recovers(Duration::from_secs(10)).await;
-    until(&mut late_watch, Duration::from_secs(10), "listed", |s| s.len() == 4).await;
-    let after: std::collections::BTreeSet<_> = scene.fixture.written(&scene.service).await.unwrap();
-    assert_eq!(after, before, "nothing had to be registered again");
-    scene.end_unharmed().await;
-}
-
-/// Row 24: killed and started again at once, with its data, over and over.
-pub(crate) async fn row_24_agent_restarted() {
-    restart(ConsulFixture::start(callsign::open).await).await;
-}
-
-/// Row 24: the same with one that keeps nothing on disk.
-pub(crate) async fn row_24_agent_for_development_restarted() {
-    restart(ConsulFixture::start_dev(callsign::open).await).await;
-}
-
-async fn restart(fixture: ConsulFixture) {
-    let mut scene = Scene::set_in(fixture, TUNING).await;
-    for _ in 0..long(3, 10).as_secs() {
-        scene.fixture.kill().await.unwrap();
-        scene.fixture.start().await.unwrap();
+        let said = |s: &Snapshot| s.freshness().error().is_some_and(|error| error.kind() == kind);
+        until(&mut scene.cast.watch, shows, "it shows", said).await;
+        println!("measured: {kind:?} shows after {:?}", begun.elapsed());
+        if kind == ErrorKind::Unauthenticated {
+            // Who may only not read registers on; without a token nobody does.
+            eventually(BACK + Duration::from_secs(1), "all expire", async || scene.alive().await == 0).await;
+        }
+        sleep(long(5, 30)).await;
         let begun = Instant::now();
-        scene.recovers(BACK).await;
-        println!("measured: all are back {:.1?} after the restart", begun.elapsed());
+        if kind == ErrorKind::PermissionDenied {
+            assert_eq!(scene.alive().await, 4);
+            scene.agent.permit(FIRST, true).await.unwrap();
+        } else {
+            scene.agent.create(SECOND).await.unwrap();
+            scene.agent.write_token(SECOND).unwrap();
+        }
+        eventually(Duration::from_secs(60), "all live again", async || scene.alive().await == 4).await;
+        let left = Duration::from_secs(60).saturating_sub(begun.elapsed());
+        scene.cast.is_exact(left).await;
+        println!("measured: recovered from {kind:?} after {:?}", begun.elapsed());
+        scene.follows(Duration::from_secs(5)).await;
     }
-    scene.end_unharmed().await;
+    scene.cast.end_unharmed().await;
 }
 
-/// Row 24: Consul is restored from a copy that is older than all that is registered.
-pub(crate) async fn row_24_index_goes_back() {
-    let fixture = ConsulFixture::start(callsign::open).await;
-    let snapshot = fixture.raw().snapshot().await.unwrap();
-    let mut scene = Scene::set_in(fixture, Tuning { verify: Some(Duration::from_secs(2)), ..TUNING }).await;
-    for n in 0..50 {
-        scene.fixture.raw().register("elsewhere", &format!("e{n}"), "10.0.0.1", 1).await.unwrap();
-    }
-    for _ in 0..long(3, 10).as_secs() {
-        scene.fixture.raw().restore(&snapshot).await.unwrap();
-        let begun = Instant::now();
-        scene.recovers(BACK).await;
-        println!("measured: all are back {:.1?} after Consul was restored", begun.elapsed());
-        // It was alive all the time, as its agent knows.
-        assert!(!scene.fixture.log().await.contains("missed TTL"), "{}", scene.fixture.log().await);
-    }
-    scene.end_unharmed().await;
+/// Row 26: the agent's certificate rotates, expires and is replaced.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_26_certificates_rotate_and_expire() {
+    let mut scene = Scene::set(TUNING).await;
+    let names = ["127.0.0.1"];
+    scene.agent.pki.issue("server", &names).unwrap();
+    scene.agent.reload().await.unwrap();
+    scene.follows(BACK).await;
+    scene.agent.pki.issue_expired("server", &names).unwrap();
+    scene.agent.reload().await.unwrap();
+    let begun = Instant::now();
+    let expired = |s: &Snapshot| s.freshness().error().is_some_and(|error| error.chain().contains("expired"));
+    until(&mut scene.cast.watch, BACK, "it shows", expired).await;
+    println!("measured: expiry shows after {:?}", begun.elapsed());
+    // Longer than entries live: all expire, and clients keep what they have.
+    sleep(long(8, 60)).await;
+    assert_eq!(scene.alive().await, 0);
+    scene.agent.pki.issue("server", &names).unwrap();
+    scene.agent.reload().await.unwrap();
+    let begun = Instant::now();
+    scene.cast.is_exact(BACK + Duration::from_secs(1)).await;
+    println!("measured: recovered after {:?}", begun.elapsed());
+    assert_eq!(scene.alive().await, 4);
+    scene.cast.end_unharmed().await;
 }

@@ -21,25 +21,25 @@ rows! {
 
 /// What only Consul has: agents, connections that are counted, and an index that can go back.
 mod alone {
-    use crate::agent;
+    use crate::restarts;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn row_17_no_connection_is_free() {
-        agent::row_17_no_connection_is_free().await;
+        restarts::row_17_no_connection_is_free().await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn row_24_agent_restarted() {
-        agent::row_24_agent_restarted().await;
+        restarts::row_24_agent_restarted().await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn row_24_agent_for_development_restarted() {
-        agent::row_24_agent_for_development_restarted().await;
+        restarts::row_24_agent_for_development_restarted().await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn row_24_index_goes_back() {
-        agent::row_24_index_goes_back().await;
+        restarts::row_24_index_goes_back().await;
     }
 }

@@ -20,13 +20,13 @@ pub(crate) async fn row_9_registrars_cut_off<F: Served>() {
     eventually(TTL + Duration::from_secs(3), "all entries are gone", async || scene.entries().await == 0)
         .await;
     let held = |s: &Snapshot| s.len() >= 2 && confirmed(s).is_empty();
-    until(&mut scene.watch, Duration::from_secs(2), "they are held", held).await;
+    until(&mut scene.cast.watch, Duration::from_secs(2), "they are held", held).await;
     sleep((TTL * 3).saturating_sub(start.elapsed())).await;
     scene.servers_link.heal();
     scene.recovers(BACK).await;
-    scene.recorder.check_never_empty();
-    scene.recorder.check_safety();
-    scene.traffic.finish_without_failure().await;
+    scene.cast.recorder.check_never_empty();
+    scene.cast.recorder.check_safety();
+    scene.cast.traffic.finish_without_failure().await;
 }
 
 /// Row 10: the instancer does not reach the registry for five minutes, while one comes and one goes.
@@ -34,19 +34,19 @@ pub(crate) async fn row_10_instancer_cut_off<F: Served>() {
     let mut scene = Scene::<F>::set(TUNING).await;
     scene.fixture.link().unwrap().blackhole();
     scene.goes_stale(Duration::from_secs(15)).await;
-    let new = crate::backend::Backend::start(&scene.url(), &scene.service).await;
-    scene.backends.push(new);
+    let new = crate::backend::Backend::start(&scene.url(), &scene.cast.service).await;
+    scene.cast.backends.push(new);
     sleep(long(5, 280)).await;
     // The one that goes serves on: the client cannot know that it is gone, and no call is to fail by that.
     let gone = InstanceId::new("127.0.0.1:9").unwrap();
-    scene.fixture.inject(&scene.service, &gone, "127.0.0.1:9").await.unwrap();
-    scene.fixture.delete(&scene.service, &gone).await.unwrap();
+    scene.fixture.inject(&scene.cast.service, &gone, "127.0.0.1:9").await.unwrap();
+    scene.fixture.delete(&scene.cast.service, &gone).await.unwrap();
     scene.fixture.link().unwrap().heal();
-    let all = scene.ids();
+    let all = scene.cast.ids();
     let exact = |s: &Snapshot| s.freshness().is_fresh() && confirmed(s).iter().eq(&all);
-    until(&mut scene.watch, BACK, "caught up with", exact).await;
-    scene.recorder.check_safety();
-    scene.traffic.finish_without_failure().await;
+    until(&mut scene.cast.watch, BACK, "caught up with", exact).await;
+    scene.cast.recorder.check_safety();
+    scene.cast.traffic.finish_without_failure().await;
 }
 
 /// Row 13: history is compacted away while the watch is cut off.
@@ -54,7 +54,7 @@ pub(crate) async fn row_13_compacted_while_cut_off() {
     let mut scene = Scene::<EtcdFixture>::set(TUNING).await;
     let link = scene.fixture.link().unwrap();
     link.cut();
-    let new = crate::backend::Backend::start(&scene.url(), &scene.service).await;
+    let new = crate::backend::Backend::start(&scene.url(), &scene.cast.service).await;
     for n in 0..20 {
         scene.fixture.raw().put(&format!("elsewhere/{n}"), b"x", 0).await.unwrap();
     }
@@ -62,28 +62,32 @@ pub(crate) async fn row_13_compacted_while_cut_off() {
     let before = link.accepted();
     link.heal();
     eventually(BACK, "it reconnects", async || link.accepted() > before).await;
-    scene.recorder.check_never_missing(&scene.ids());
-    scene.backends.push(new);
-    let all = scene.ids();
+    scene.cast.recorder.check_never_missing(&scene.cast.ids());
+    scene.cast.backends.push(new);
+    let all = scene.cast.ids();
     let exact = |s: &Snapshot| s.freshness().is_fresh() && confirmed(s).iter().eq(&all);
-    until(&mut scene.watch, Duration::from_secs(2), "listed anew, and exact", exact).await;
-    scene.end_unharmed().await;
+    until(&mut scene.cast.watch, Duration::from_secs(2), "listed anew, and exact", exact).await;
+    scene.cast.end_unharmed().await;
 }
 
 /// Row 13 again, with the watch open: a compaction alone disturbs nobody.
 pub(crate) async fn row_13_compacted_while_open() {
     let mut scene = Scene::<EtcdFixture>::set(TUNING).await;
-    let before = scene.watch.snapshot();
+    let before = scene.cast.watch.snapshot();
     for n in 0..20 {
         scene.fixture.raw().put(&format!("elsewhere/{n}"), b"x", 0).await.unwrap();
     }
     scene.fixture.raw().compact().await.unwrap();
-    let new = crate::backend::Backend::start(&scene.url(), &scene.service).await;
-    until(&mut scene.watch, Duration::from_secs(2), "the new one is seen", |s| s.len() == 5).await;
-    assert!(scene.watch.snapshot().revision() <= before.revision() + 2, "{:?}", scene.recorder.history());
-    scene.backends.push(new);
-    scene.recorder.check_safety();
-    scene.traffic.finish_without_failure().await;
+    let new = crate::backend::Backend::start(&scene.url(), &scene.cast.service).await;
+    until(&mut scene.cast.watch, Duration::from_secs(2), "the new one is seen", |s| s.len() == 5).await;
+    assert!(
+        scene.cast.watch.snapshot().revision() <= before.revision() + 2,
+        "{:?}",
+        scene.cast.recorder.history()
+    );
+    scene.cast.backends.push(new);
+    scene.cast.recorder.check_safety();
+    scene.cast.traffic.finish_without_failure().await;
 }
 
 /// Row 21: a link that is slow, narrow, in pieces and broken now and then loses no registration.
@@ -94,15 +98,15 @@ pub(crate) async fn row_21_slow_link<F: Served>() {
         link.bandwidth(8_000);
         link.slice(40);
     }
-    let before = scene.fixture.written(&scene.service).await.unwrap();
+    let before = scene.fixture.written(&scene.cast.service).await.unwrap();
     let until_then = Instant::now() + long(20, 60);
     while Instant::now() < until_then {
         sleep(Duration::from_secs(1)).await;
         assert_eq!(scene.entries().await, 4);
     }
-    let after = scene.fixture.written(&scene.service).await.unwrap();
+    let after = scene.fixture.written(&scene.cast.service).await.unwrap();
     assert_eq!(before, after, "an entry was lost and written again");
-    scene.end_unharmed().await;
+    scene.cast.end_unharmed().await;
 }
 
 /// Row 21: resets alone cost no registration either.
@@ -120,5 +124,5 @@ pub(crate) async fn row_21_resets<F: Served>() {
     }
     until_status(&mut own, BACK, "confirmed", Status::is_registered).await;
     scene.recovers(BACK).await;
-    scene.end_unharmed().await;
+    scene.cast.end_unharmed().await;
 }

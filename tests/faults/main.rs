@@ -16,10 +16,11 @@ macro_rules! rows {
     )*)*};
 }
 
-#[cfg(feature = "consul")]
+#[cfg(all(feature = "consul", feature = "tls"))]
 mod agent;
 mod backend;
 mod backends;
+mod cast;
 mod changes;
 #[cfg(feature = "consul")]
 mod consul;
@@ -29,6 +30,8 @@ mod etcd;
 mod links;
 mod minority;
 mod outages;
+#[cfg(feature = "consul")]
+mod restarts;
 mod scale;
 mod scene;
 #[cfg(feature = "tls")]

@@ -3,15 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use callsign::{InstanceId, ServiceName};
+use callsign::InstanceId;
 use callsign_testkit::etcd::PartitionedCluster;
-use callsign_testkit::record::{Recorder, confirmed};
-use callsign_testkit::wait::{ok, until};
+use callsign_testkit::record::confirmed;
+use callsign_testkit::wait::until;
 use tokio::time::{Instant, sleep};
 
-use crate::backend::Backend;
-use crate::scene::{BACK, long};
-use crate::traffic::Traffic;
+use crate::cast::Cast;
+use crate::scene::{BACK, TUNING, long};
 
 const SWITCH: Duration = Duration::from_secs(10);
 const EXTRA: &str = "10.0.0.1:1";
@@ -21,8 +20,7 @@ async fn row_12_minority() {
     let cluster = PartitionedCluster::start().await.unwrap();
     cluster.whole().await.unwrap();
     let leader = cluster.leader(0).await.unwrap().unwrap();
-    let url = cluster.url("ttl=5s&drain=700ms");
-    let service: ServiceName = "book".parse().unwrap();
+    let url = cluster.url(&TUNING.query());
     // First the leader, then whoever is a follower by then; everybody comes to it while the others are out of reach.
     let reach_only = |member: usize| {
         for (n, link) in cluster.links.iter().enumerate() {
@@ -30,16 +28,7 @@ async fn row_12_minority() {
         }
     };
     reach_only(leader);
-    let mut watch = ok(callsign::open(&url), "open").watch(&service);
-    let mut backends = Vec::new();
-    for _ in 0..4 {
-        backends.push(Backend::start(&url, &service).await);
-    }
-    until(&mut watch, BACK, "all are seen", |s| s.len() == 4).await;
-    let traffic = Traffic::start(watch.clone()).await;
-    let recorder = Recorder::start(watch.clone());
-    let mut ids: Vec<_> = backends.iter().map(|backend| backend.id.clone()).collect();
-    ids.sort();
+    let mut cast = Cast::enter(&url, &url).await;
     let leases = async |member: usize| -> BTreeSet<(String, i64)> {
         let entries = cluster.raw(member).list("services/book/").await.unwrap();
         entries.into_iter().map(|entry| (entry.key, entry.lease)).collect()
@@ -62,14 +51,14 @@ async fn row_12_minority() {
         cluster.in_minority(isolated).await.unwrap();
         println!("measured: the minority has no leader after {:?}", begun.elapsed());
         raw.put(&key, value.as_bytes(), 0).await.unwrap();
-        until(&mut watch, SWITCH, "the write is seen", |s| s.get(&extra).is_some()).await;
+        until(&mut cast.watch, SWITCH, "the write is seen", |s| s.get(&extra).is_some()).await;
         assert!(begun.elapsed() < SWITCH, "{:?}", begun.elapsed());
         println!("measured: a write to the majority is seen after {:?}", begun.elapsed());
         // Longer than what nobody renews lives.
         sleep(long(7, 60)).await;
         raw.delete(&key).await.unwrap();
         // What goes soon after an outage is held for a while.
-        until(&mut watch, SWITCH, "its end is seen", |s| !confirmed(s).contains(&extra)).await;
+        until(&mut cast.watch, SWITCH, "its end is seen", |s| !confirmed(s).contains(&extra)).await;
         assert_eq!(leases(other).await, before, "nothing had to be registered again");
         cluster.heal();
         cluster.whole().await.unwrap();
@@ -80,9 +69,6 @@ async fn row_12_minority() {
         sleep(Duration::from_secs(5)).await;
         assert_eq!(leases(isolated).await, before, "nothing had to be registered again");
     }
-    let exact = |s: &callsign::Snapshot| s.freshness().is_fresh() && confirmed(s).iter().eq(&ids);
-    until(&mut watch, BACK, "exact", exact).await;
-    recorder.check_never_missing(&ids);
-    recorder.check_safety();
-    traffic.finish_without_failure().await;
+    cast.is_exact(BACK).await;
+    cast.end_unharmed().await;
 }

@@ -13,15 +13,15 @@ use crate::scene::{BACK, Scene, TUNING, long};
 /// Row 1: killed for a minute, back with its data.
 pub(crate) async fn row_1_killed_for_a_minute<F: Served>() {
     let mut scene = Scene::<F>::set(TUNING).await;
-    let mut ever = scene.fixture.written(&scene.service).await.unwrap();
+    let mut ever = scene.fixture.written(&scene.cast.service).await.unwrap();
     scene.fixture.kill().await.unwrap();
     scene.goes_stale(Duration::from_secs(2)).await;
     sleep(long(12, 60)).await;
     scene.fixture.start().await.unwrap();
     scene.recovers(BACK).await;
-    ever.extend(scene.fixture.written(&scene.service).await.unwrap());
+    ever.extend(scene.fixture.written(&scene.cast.service).await.unwrap());
     assert!(ever.len() <= 8, "an entry was written anew more than once: {ever:?}");
-    scene.end_unharmed().await;
+    scene.cast.end_unharmed().await;
 }
 
 /// Row 2: frozen, so that nobody gets an error from it.
@@ -38,7 +38,7 @@ pub(crate) async fn row_2_frozen_for_half_a_minute<F: Served>() {
     scene.fixture.resume().await.unwrap();
     scene.recovers(BACK).await;
     until_status(&mut own, BACK, "confirmed", Status::is_registered).await;
-    scene.end_unharmed().await;
+    scene.cast.end_unharmed().await;
 }
 
 /// Row 3: away for ten TTLs.
@@ -49,7 +49,7 @@ pub(crate) async fn row_3_down_for_ten_ttls<F: Served>() {
     sleep(ttl * 10).await;
     scene.fixture.start().await.unwrap();
     scene.recovers(BACK).await;
-    scene.end_unharmed().await;
+    scene.cast.end_unharmed().await;
 }
 
 /// Row 4: it comes back empty.
@@ -58,7 +58,7 @@ pub(crate) async fn row_4_wiped<F: Served>() {
     scene.fixture.wipe().await.unwrap();
     scene.fixture.start().await.unwrap();
     scene.recovers(BACK).await;
-    scene.end_unharmed().await;
+    scene.cast.end_unharmed().await;
 }
 
 /// Row 4, the treacherous form: by the time that anybody reconnects, the new history is longer than the old one,
@@ -75,7 +75,7 @@ pub(crate) async fn row_4_wiped_and_its_revision_ahead() {
     }
     // One that the watch must find, though it was written before the revision that the watch knows.
     let stranger = callsign::InstanceId::new("127.0.0.1:9").unwrap();
-    scene.fixture.inject(&scene.service, &stranger, "127.0.0.1:9").await.unwrap();
+    scene.fixture.inject(&scene.cast.service, &stranger, "127.0.0.1:9").await.unwrap();
     for n in 0..50 {
         scene.fixture.raw().put(&format!("elsewhere/{n}"), b"y", 0).await.unwrap();
     }
@@ -83,17 +83,17 @@ pub(crate) async fn row_4_wiped_and_its_revision_ahead() {
     scene.fixture.link().unwrap().heal();
     let within = Duration::from_secs(10);
     eventually(within, "all entries are back", async || scene.entries().await == 5).await;
-    let all = scene.ids();
+    let all = scene.cast.ids();
     let good = |s: &callsign::Snapshot| {
         s.freshness().is_fresh()
             && s.get(&stranger).is_some()
             && all.iter().all(|id| s.get(id).is_some_and(|l| !l.is_held()))
     };
-    until(&mut scene.watch, within, "everything is found", good).await;
-    scene.recorder.check_never_missing(&all);
-    scene.recorder.check_safety();
+    until(&mut scene.cast.watch, within, "everything is found", good).await;
+    scene.cast.recorder.check_never_missing(&all);
+    scene.cast.recorder.check_safety();
     // The stranger serves nothing, and a call to it was not asked for: only what is registered and lives is called.
-    scene.traffic.finish_without_failure().await;
+    scene.cast.traffic.finish_without_failure().await;
 }
 
 /// Row 5: it comes back empty, and one of the four is dead by then: that one is held until grace ends.
@@ -102,16 +102,16 @@ pub(crate) async fn row_5_wiped_and_one_dead<F: Served>() {
     let mut scene = Scene::<F>::set(Tuning { grace: Some(grace), ..TUNING }).await;
     scene.fixture.wipe().await.unwrap();
     let killed = tokio::time::Instant::now();
-    let dead = scene.backends.pop().unwrap();
+    let dead = scene.cast.backends.pop().unwrap();
     let dead_id = dead.id.clone();
     drop(dead);
     scene.fixture.start().await.unwrap();
     scene.recovers(BACK).await;
     let gone = grace + Duration::from_secs(5);
-    until(&mut scene.watch, gone, "the dead one is gone", |s| s.get(&dead_id).is_none()).await;
-    scene.recorder.check_never_missing(&scene.ids());
-    scene.recorder.check_safety();
-    let (calls, failures) = scene.traffic.finish().await;
+    until(&mut scene.cast.watch, gone, "the dead one is gone", |s| s.get(&dead_id).is_none()).await;
+    scene.cast.recorder.check_never_missing(&scene.cast.ids());
+    scene.cast.recorder.check_safety();
+    let (calls, failures) = scene.cast.traffic.finish().await;
     let late: Vec<_> = failures.iter().filter(|(at, _)| *at - killed > Duration::from_secs(1)).collect();
     assert!(
         failures.len() <= 3 && late.is_empty(),

@@ -1,16 +1,13 @@
-//! [`Scene`]: four backend processes registered in a registry of their own, a recorded watch, and calls to them.
+//! [`Scene`]: a registry of its own, and the [`Cast`] in it.
 
 use std::time::Duration;
 
-use callsign::{InstanceId, InstanceWatch, Registry, ServiceName, Snapshot};
 use callsign_testkit::fixture::{Served, Tuning, with_query};
 use callsign_testkit::proxy::Proxy;
-use callsign_testkit::record::{Recorder, confirmed};
-use callsign_testkit::wait::{eventually, ok, until};
+use callsign_testkit::wait::{eventually, until};
 use tokio::time::Instant;
 
-use crate::backend::Backend;
-use crate::traffic::Traffic;
+use crate::cast::Cast;
 
 /// The TTL of the matrix.
 pub(crate) const TTL: Duration = Duration::from_secs(5);
@@ -27,15 +24,9 @@ pub(crate) fn long(short: u64, full: u64) -> Duration {
 
 pub(crate) struct Scene<F> {
     pub(crate) fixture: F,
-    pub(crate) service: ServiceName,
     /// The link of the backends; that of the watch is the fixture's own.
     pub(crate) servers_link: Proxy,
-    pub(crate) backends: Vec<Backend>,
-    /// The registry of the watch.
-    pub(crate) clients: Registry,
-    pub(crate) watch: InstanceWatch,
-    pub(crate) recorder: Recorder,
-    pub(crate) traffic: Traffic,
+    pub(crate) cast: Cast,
     tuning: Tuning,
 }
 
@@ -46,18 +37,9 @@ impl<F: Served> Scene<F> {
 
     pub(crate) async fn set_in(fixture: F, tuning: Tuning) -> Self {
         let servers_link = fixture.another_link().await;
-        let service: ServiceName = "book".parse().unwrap();
-        let clients = ok(fixture.open(&tuning), "open");
-        let mut watch = clients.watch(&service);
-        let mut backends = Vec::new();
-        let url = with_query(&fixture.url_via(servers_link.addr()), &tuning.query());
-        for _ in 0..4 {
-            backends.push(Backend::start(&url, &service).await);
-        }
-        until(&mut watch, BACK, "all are seen", |s| s.len() == 4).await;
-        let traffic = Traffic::start(watch.clone()).await;
-        let recorder = Recorder::start(watch.clone());
-        Self { fixture, service, servers_link, backends, clients, watch, recorder, traffic, tuning }
+        let url = |link: &Proxy| with_query(&fixture.url_via(link.addr()), &tuning.query());
+        let cast = Cast::enter(&url(&servers_link), &url(fixture.link().unwrap())).await;
+        Self { fixture, servers_link, cast, tuning }
     }
 
     /// What a backend registers by.
@@ -65,37 +47,23 @@ impl<F: Served> Scene<F> {
         with_query(&self.fixture.url_via(self.servers_link.addr()), &self.tuning.query())
     }
 
-    pub(crate) fn ids(&self) -> Vec<InstanceId> {
-        let mut ids: Vec<_> = self.backends.iter().map(|backend| backend.id.clone()).collect();
-        ids.sort();
-        ids
-    }
-
     /// How many entries the registry has.
     pub(crate) async fn entries(&self) -> usize {
-        self.fixture.count(&self.service).await.unwrap_or(0)
+        self.fixture.count(&self.cast.service).await.unwrap_or(0)
     }
 
     /// The watch turns stale within `within`, and shows exactly what it showed before.
     pub(crate) async fn goes_stale(&mut self, within: Duration) {
-        let before = self.watch.snapshot();
-        let stale = until(&mut self.watch, within, "stale", |s| s.freshness().is_stale()).await;
+        let before = self.cast.watch.snapshot();
+        let stale = until(&mut self.cast.watch, within, "stale", |s| s.freshness().is_stale()).await;
         assert!(before.iter().eq(stale.iter()), "{before:?} then {stale:?}");
     }
 
     /// The registry has the entries of all backends, and the watch is fresh and confirms them, within `within`.
     pub(crate) async fn recovers(&mut self, within: Duration) {
-        let (start, all) = (Instant::now(), self.ids());
-        eventually(within, "all entries are back", async || self.entries().await == all.len()).await;
+        let (start, all) = (Instant::now(), self.cast.backends.len());
+        eventually(within, "all entries are back", async || self.entries().await == all).await;
         let left = within.saturating_sub(start.elapsed()) + Duration::from_secs(1);
-        let good = |s: &Snapshot| s.freshness().is_fresh() && confirmed(s).iter().eq(&all);
-        until(&mut self.watch, left, "fresh, and all are confirmed", good).await;
-    }
-
-    /// What holds in every row without a death: nothing was ever missing, and no call failed.
-    pub(crate) async fn end_unharmed(self) {
-        self.recorder.check_never_missing(&self.ids());
-        self.recorder.check_safety();
-        self.traffic.finish_without_failure().await;
+        self.cast.is_exact(left).await;
     }
 }

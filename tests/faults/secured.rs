@@ -3,44 +3,28 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use callsign::{Error, ErrorKind, InstanceId, InstanceWatch, ServiceName, Snapshot};
+use callsign::{Error, ErrorKind, InstanceId, Snapshot};
 use callsign_testkit::etcd::SecuredCluster;
-use callsign_testkit::record::{Recorder, confirmed};
-use callsign_testkit::wait::{eventually, ok, until};
+use callsign_testkit::fixture::Tuning;
+use callsign_testkit::record::confirmed;
+use callsign_testkit::wait::{eventually, until};
 use tokio::time::{Instant, sleep};
 
-use crate::backend::Backend;
-use crate::scene::{BACK, long};
-use crate::traffic::Traffic;
+use crate::cast::Cast;
+use crate::scene::{BACK, TUNING, long};
 
-const QUERY: &str = "ttl=5s&drain=700ms";
-
-/// Four backends registered in the cluster, a recorded watch, and calls.
+/// A cluster, and whoever is in it.
 struct Scene {
     cluster: SecuredCluster,
-    ids: Vec<InstanceId>,
-    watch: InstanceWatch,
-    recorder: Recorder,
-    traffic: Traffic,
-    _backends: Vec<Backend>,
+    cast: Cast,
 }
 
 impl Scene {
-    async fn set(more: &str) -> Self {
+    async fn set(tuning: Tuning) -> Self {
         let cluster = SecuredCluster::start("first").await.unwrap();
-        let url = cluster.url(&format!("{QUERY}{more}"));
-        let service: ServiceName = "book".parse().unwrap();
-        let mut watch = ok(callsign::open(&url), "open").watch(&service);
-        let mut backends = Vec::new();
-        for _ in 0..4 {
-            backends.push(Backend::start(&url, &service).await);
-        }
-        until(&mut watch, BACK, "all are seen", |s| s.len() == 4).await;
-        let traffic = Traffic::start(watch.clone()).await;
-        let recorder = Recorder::start(watch.clone());
-        let mut ids: Vec<_> = backends.iter().map(|backend| backend.id.clone()).collect();
-        ids.sort();
-        Self { cluster, ids, watch, recorder, traffic, _backends: backends }
+        let url = cluster.url(&tuning.query());
+        let cast = Cast::enter(&url, &url).await;
+        Self { cluster, cast }
     }
 
     /// The keys and leases that there are, by what a member knows.
@@ -56,22 +40,10 @@ impl Scene {
         // Draining, so that nobody calls it.
         let value = r#"{"Op":0,"Addr":"10.0.0.1:1","Metadata":null,"callsign":{"state":"draining"}}"#;
         root.put("services/book/10.0.0.1:1", value.as_bytes(), 0).await.unwrap();
-        until(&mut self.watch, within, "the change arrives", |s| s.get(&extra).is_some()).await;
+        until(&mut self.cast.watch, within, "the change arrives", |s| s.get(&extra).is_some()).await;
         root.delete("services/book/10.0.0.1:1").await.unwrap();
         // What goes soon after an outage is held for a while.
-        until(&mut self.watch, within, "its end arrives", |s| !confirmed(s).contains(&extra)).await;
-    }
-
-    async fn recovers(&mut self, within: Duration) {
-        let all = self.ids.clone();
-        let good = |s: &Snapshot| s.freshness().is_fresh() && confirmed(s).iter().eq(&all);
-        until(&mut self.watch, within, "fresh, and all are confirmed", good).await;
-    }
-
-    async fn end_unharmed(self) {
-        self.recorder.check_never_missing(&self.ids);
-        self.recorder.check_safety();
-        self.traffic.finish_without_failure().await;
+        until(&mut self.cast.watch, within, "its end arrives", |s| !confirmed(s).contains(&extra)).await;
     }
 }
 
@@ -82,7 +54,7 @@ fn says(snapshot: &Snapshot, holds: impl Fn(&Error) -> bool) -> bool {
 /// Row 11: one member after the other is killed, the leader among them, and comes back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn row_11_members_killed() {
-    let mut scene = Scene::set("").await;
+    let mut scene = Scene::set(TUNING).await;
     let leases = scene.leases(0).await;
     assert_eq!(leases.len(), 4);
     for member in 0..3 {
@@ -97,9 +69,9 @@ async fn row_11_members_killed() {
         sleep(long(5, 30)).await;
         assert_eq!(scene.leases(other).await, leases, "nothing had to be registered again");
         scene.cluster.members[member].start().await.unwrap();
-        scene.recovers(BACK).await;
+        scene.cast.is_exact(BACK).await;
     }
-    scene.end_unharmed().await;
+    scene.cast.end_unharmed().await;
 }
 
 /// Row 16: the right to read and write is taken away for a while, then the password is changed under everybody.
@@ -107,9 +79,9 @@ async fn row_11_members_killed() {
 async fn row_16_rights_revoked() {
     // Asked every 2 s in the short form, and every 25 s, as by default, in the long one.
     let full = callsign_testkit::conformance::full();
-    let (more, shows) = if full { ("", 35) } else { ("&verify=2s", 6) };
+    let (verify, shows) = if full { (None, 35) } else { (Some(Duration::from_secs(2)), 6) };
     let shows = Duration::from_secs(shows);
-    let mut scene = Scene::set(more).await;
+    let mut scene = Scene::set(Tuning { verify, ..TUNING }).await;
     for kind in [ErrorKind::PermissionDenied, ErrorKind::Unauthenticated] {
         let begun = Instant::now();
         if kind == ErrorKind::PermissionDenied {
@@ -117,7 +89,7 @@ async fn row_16_rights_revoked() {
         } else {
             scene.cluster.change_password("second").await.unwrap();
         }
-        until(&mut scene.watch, shows, "it shows", |s| says(s, |error| error.kind() == kind)).await;
+        until(&mut scene.cast.watch, shows, "it shows", |s| says(s, |error| error.kind() == kind)).await;
         println!("measured: {kind:?} shows after {:?}", begun.elapsed());
         sleep(long(5, 30)).await;
         let begun = Instant::now();
@@ -126,17 +98,17 @@ async fn row_16_rights_revoked() {
         } else {
             scene.cluster.write_password("second").unwrap();
         }
-        scene.recovers(Duration::from_secs(60)).await;
+        scene.cast.is_exact(Duration::from_secs(60)).await;
         println!("measured: recovered from {kind:?} after {:?}", begun.elapsed());
         scene.follows(1, Duration::from_secs(5)).await;
     }
-    scene.end_unharmed().await;
+    scene.cast.end_unharmed().await;
 }
 
 /// Row 26: the members' certificate rotates, expires and is replaced.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn row_26_certificates_rotate_and_expire() {
-    let mut scene = Scene::set("").await;
+    let mut scene = Scene::set(TUNING).await;
     let issue = |scene: &Scene| drop(scene.cluster.pki.issue("server", &["127.0.0.1"]).unwrap());
     issue(&scene);
     scene.cluster.reset();
@@ -144,14 +116,14 @@ async fn row_26_certificates_rotate_and_expire() {
     scene.cluster.pki.issue_expired("server", &["127.0.0.1"]).unwrap();
     scene.cluster.reset();
     let expired = |s: &Snapshot| says(s, |error| error.chain().contains("expired"));
-    until(&mut scene.watch, Duration::from_secs(6), "it shows", expired).await;
+    until(&mut scene.cast.watch, Duration::from_secs(6), "it shows", expired).await;
     // Longer than entries live: all expire in etcd, and clients keep what they have.
     sleep(long(8, 60)).await;
     assert_eq!(scene.leases(1).await.len(), 0);
     issue(&scene);
     let begun = Instant::now();
-    scene.recovers(BACK + Duration::from_secs(1)).await;
+    scene.cast.is_exact(BACK + Duration::from_secs(1)).await;
     println!("measured: recovered after {:?}", begun.elapsed());
     assert_eq!(scene.leases(1).await.len(), 4);
-    scene.end_unharmed().await;
+    scene.cast.end_unharmed().await;
 }

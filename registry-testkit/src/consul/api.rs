@@ -62,6 +62,22 @@ impl Api {
         self.call("PUT", path, &body.to_string()).await
     }
 
+    /// Sets something going, below `/v1/`.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn post(&self, path: &str) -> io::Result<Value> {
+        self.call("POST", path, "").await
+    }
+
+    /// Removes what is below `/v1/`.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn remove(&self, path: &str) -> io::Result<Value> {
+        self.call("DELETE", path, "").await
+    }
+
     /// Registers a service as somebody else would, without a check.
     ///
     /// # Errors
@@ -77,6 +93,23 @@ impl Api {
     /// As [`get`](Self::get).
     pub async fn deregister(&self, id: &str) -> io::Result<()> {
         self.put(&format!("agent/service/deregister/{id}"), &Value::Null).await.map(drop)
+    }
+
+    /// Writes a service into the catalog itself, with a node of its own, past its agents.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn write(&self, node: &str, service: &str, host: &str, port: u16) -> io::Result<()> {
+        let body = json!({ "Node": node, "Address": host, "Service": { "Service": service, "Port": port } });
+        self.put("catalog/register", &body).await.map(drop)
+    }
+
+    /// Deletes such a node, with all that is on it.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn delete(&self, node: &str) -> io::Result<()> {
+        self.put("catalog/deregister", &json!({ "Node": node })).await.map(drop)
     }
 
     /// What the catalog has of a service and is not critical.

@@ -1,6 +1,8 @@
 //! Consul: [`Consul`], how an agent is run; [`Api`], raw access to it; and [`ConsulFixture`], a registry in it.
 
 mod api;
+mod partition;
+mod secured;
 mod server;
 
 use std::collections::BTreeSet;
@@ -15,6 +17,8 @@ use serde_json::json;
 use tokio::sync::Mutex;
 
 pub use api::Api;
+pub use partition::PartitionedDatacenter;
+pub use secured::SecuredAgent;
 pub use server::{Consul, Datacenter, MANAGEMENT};
 
 use crate::fixture::{Caps, Fixture, Open, SecondClaim, Served, Tuning, with_query};

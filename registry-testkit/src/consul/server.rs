@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -24,6 +24,10 @@ pub struct Consul {
     name: String,
     role: Role,
     gossip: Port,
+    /// Where it listens, and where it dials from.
+    host: Ipv4Addr,
+    /// Where the others reach it; gossip comes straight, all else by whoever listens there on its second port.
+    shown: Ipv4Addr,
     /// TLS with certificates of clients, on the port itself; a second one in the clear for raw access.
     tls: Option<(PathBuf, Identity, Port)>,
     /// The token that may do everything, where there are access rules.
@@ -33,13 +37,13 @@ pub struct Consul {
 
 /// What an agent is to the others of its datacenter.
 #[derive(Debug)]
-enum Role {
+pub(super) enum Role {
     /// A server by itself that keeps nothing on disk, as for development.
     Dev,
-    /// One of so many servers, which find each other by the gossip of these ports.
-    Server { of: usize, others: Vec<u16> },
+    /// One of so many servers, which find each other by gossip at these addresses.
+    Server { of: usize, others: Vec<SocketAddr> },
     /// A client agent, as there is one for each machine.
-    Client { servers: Vec<u16> },
+    Client { servers: Vec<SocketAddr> },
 }
 
 /// The socket among an agent's data.
@@ -80,12 +84,7 @@ impl Consul {
     /// # Errors
     /// As [`server`](Self::server).
     pub fn with_rules() -> io::Result<Server<Self>> {
-        let rules = format!(
-            "acl {{ enabled = true default_policy = \"deny\" enable_token_persistence = true \
-             tokens {{ initial_management = \"{MANAGEMENT}\" agent = \"{MANAGEMENT}\" }} }}"
-        );
-        let more = vec!["-hcl".into(), rules.into()];
-        Server::new(Self { token: Some(MANAGEMENT), more, ..Self::alone()? })
+        Server::new(Self::alone()?.ruled())
     }
 
     /// One that speaks TLS and wants to see certificates of clients, all signed by `pki`, its own the one called
@@ -94,9 +93,28 @@ impl Consul {
     /// # Errors
     /// As [`server`](Self::server), or the certificate cannot be written.
     pub fn secured(pki: &Pki) -> io::Result<Server<Self>> {
+        Server::new(Self::alone()?.speaking_tls(pki)?)
+    }
+
+    /// Both.
+    ///
+    /// # Errors
+    /// As [`secured`](Self::secured).
+    pub fn secured_with_rules(pki: &Pki) -> io::Result<Server<Self>> {
+        Server::new(Self::alone()?.speaking_tls(pki)?.ruled())
+    }
+
+    fn ruled(self) -> Self {
+        let rules = format!(
+            "acl {{ enabled = true default_policy = \"deny\" enable_token_persistence = true \
+             tokens {{ initial_management = \"{MANAGEMENT}\" agent = \"{MANAGEMENT}\" }} }}"
+        );
+        Self { token: Some(MANAGEMENT), more: vec!["-hcl".into(), rules.into()], ..self }
+    }
+
+    fn speaking_tls(self, pki: &Pki) -> io::Result<Self> {
         let identity = pki.issue("server", &["127.0.0.1", "localhost"])?;
-        let tls = Some((pki.ca(), identity, Port::reserve()?));
-        Server::new(Self { tls, ..Self::alone()? })
+        Ok(Self { tls: Some((pki.ca(), identity, Port::reserve()?)), ..self })
     }
 
     fn alone() -> io::Result<Self> {
@@ -105,7 +123,25 @@ impl Consul {
 
     fn agent(name: &str, role: Role, gossip: Port) -> io::Result<Self> {
         let program = Provider::chosen()?.program("consul", "CALLSIGN_CONSUL_BIN")?;
-        Ok(Self { program, name: name.to_owned(), role, gossip, tls: None, token: None, more: Vec::new() })
+        let (host, shown) = (Ipv4Addr::LOCALHOST, Ipv4Addr::LOCALHOST);
+        let (name, more) = (name.to_owned(), Vec::new());
+        Ok(Self { program, name, role, gossip, host, shown, tls: None, token: None, more })
+    }
+
+    /// One that listens at `host` and whom others reach at `shown`.
+    pub(super) fn behind(
+        name: &str,
+        role: Role,
+        gossip: Port,
+        host: Ipv4Addr,
+        shown: Ipv4Addr,
+    ) -> io::Result<Self> {
+        Ok(Self { host, shown, ..Self::agent(name, role, gossip)? })
+    }
+
+    /// Where the others reach it, by what they take it for.
+    pub(super) fn shown(&self) -> Ipv4Addr {
+        self.shown
     }
 
     /// Three servers and two client agents, running, and each knowing all others.
@@ -117,14 +153,14 @@ impl Consul {
         for _ in 0..3 {
             gossip.push(Port::reserve()?);
         }
-        let ports: Vec<_> = gossip.iter().map(Port::number).collect();
+        let addrs: Vec<_> = gossip.iter().map(Port::addr).collect();
         let mut agents = Vec::new();
         for (n, port) in gossip.into_iter().enumerate() {
-            let role = Role::Server { of: 3, others: ports.clone() };
+            let role = Role::Server { of: 3, others: addrs.clone() };
             agents.push(Server::new(Self::agent(&format!("s{n}"), role, port)?)?);
         }
         for name in ["a", "b"] {
-            let role = Role::Client { servers: ports.clone() };
+            let role = Role::Client { servers: addrs.clone() };
             agents.push(Server::new(Self::agent(name, role, Port::reserve()?)?)?);
         }
         for agent in &mut agents {
@@ -165,18 +201,23 @@ pub struct Datacenter {
 }
 
 impl Datacenter {
-    /// Which server leads, as another agent sees it.
+    /// Which server leads, as another agent sees it; `None` if it knows of none.
     ///
     /// # Errors
-    /// Nobody knows one.
-    pub async fn leader(&self, by: &Api) -> io::Result<usize> {
+    /// It does not answer.
+    pub async fn leader(&self, by: &Api) -> io::Result<Option<usize>> {
         let leader = by.get("status/leader").await?;
-        let leader = leader.as_str().unwrap_or_default().to_owned();
-        let is_leader = |server: &Server<Consul>| leader == format!("127.0.0.1:{}", server.second().number());
-        self.servers
-            .iter()
-            .position(is_leader)
-            .ok_or_else(|| io::Error::other(format!("no server has the address {leader:?} of the leader")))
+        let leader = leader.as_str().unwrap_or_default();
+        if leader.is_empty() {
+            return Ok(None);
+        }
+        let is_leader = |server: &Server<Consul>| {
+            leader == format!("{}:{}", server.kind().shown(), server.second().number())
+        };
+        let found = self.servers.iter().position(is_leader);
+        found
+            .map(Some)
+            .ok_or_else(|| io::Error::other(format!("no server has the address {leader} of the leader")))
     }
 }
 
@@ -205,17 +246,17 @@ impl Kind for Consul {
             Role::Client { servers } => ("server = false".to_owned(), servers),
         };
         let socket = data.join(SOCKET);
-        let joins: Vec<_> = joins.iter().map(|port| format!("\"127.0.0.1:{port}\"")).collect();
-        let (name, joins) = (&self.name, joins.join(", "));
+        let joins: Vec<_> = joins.iter().map(|addr| format!("\"{addr}\"")).collect();
+        let (name, joins, shown) = (&self.name, joins.join(", "), self.shown);
         let hcl = format!(
-            "{role} retry_join = [{joins}] retry_interval = \"1s\" ports {{ http = {http} https = {https} server = {second} serf_lan = {gossip} serf_wan = -1 dns = -1 grpc = -1 grpc_tls = -1 }} \
+            "{role} advertise_addr = \"{shown}\" serf_lan = \"{shown}\" retry_join = [{joins}] retry_interval = \"1s\" ports {{ http = {http} https = {https} server = {second} serf_lan = {gossip} serf_wan = -1 dns = -1 grpc = -1 grpc_tls = -1 }} \
              performance {{ raft_multiplier = 1 }} \
              addresses {{ http = \"127.0.0.1 unix://{}\" }} \
              disable_update_check = true node_name = \"{name}\" leave_on_terminate = false {tls}",
             socket.display()
         );
-        let mut arguments: Vec<OsString> =
-            ["agent", "-bind=127.0.0.1", "-client=127.0.0.1"].map(Into::into).into();
+        let bind = format!("-bind={}", self.host);
+        let mut arguments: Vec<OsString> = ["agent", &bind, "-client=127.0.0.1"].map(Into::into).into();
         arguments.extend(["-log-level=warn".into(), "-hcl".into(), hcl.into()]);
         match self.role {
             Role::Dev => arguments.push("-dev".into()),

@@ -3,20 +3,16 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
-use tokio::time::{Instant, sleep};
 
 use super::gateway::Gateway;
 use super::member::Etcd;
+use crate::leaders;
 use crate::ports::Port;
 use crate::proxy::{Diallers, Proxy};
 use crate::server::Server;
 use crate::sockets::owner;
 
 const MEMBERS: usize = 3;
-/// etcd's election timeout is a second; some elections take several.
-const ELECTION: Duration = Duration::from_secs(15);
 
 /// The members' processes, once they run.
 type Processes = Arc<Mutex<Vec<u32>>>;
@@ -118,13 +114,8 @@ impl PartitionedCluster {
     /// # Errors
     /// It is not within 15 s, or a member does not answer.
     pub async fn in_minority(&self, member: usize) -> io::Result<()> {
-        self.until(|leaders| {
-            let others: Vec<_> =
-                leaders.iter().enumerate().filter(|(n, _)| *n != member).map(|(_, leader)| *leader).collect();
-            let agreed = others.windows(2).all(|pair| pair[0] == pair[1]);
-            leaders[member].is_none() && agreed && others[0].is_some_and(|leader| leader != member)
-        })
-        .await
+        let follows = |n| self.leader(n);
+        leaders::until(MEMBERS, follows, |leaders| leaders::in_minority(leaders, member)).await
     }
 
     /// Waits until all agree on a leader.
@@ -132,24 +123,7 @@ impl PartitionedCluster {
     /// # Errors
     /// As [`in_minority`](Self::in_minority).
     pub async fn whole(&self) -> io::Result<()> {
-        self.until(|leaders| leaders[0].is_some() && leaders.iter().all(|leader| *leader == leaders[0])).await
-    }
-
-    async fn until(&self, holds: impl Fn(&[Option<usize>]) -> bool) -> io::Result<()> {
-        let begun = Instant::now();
-        loop {
-            let mut leaders = Vec::new();
-            for member in 0..MEMBERS {
-                leaders.push(self.leader(member).await?);
-            }
-            if holds(&leaders) {
-                return Ok(());
-            }
-            if begun.elapsed() > ELECTION {
-                return Err(io::Error::other(format!("the members follow {leaders:?} after {ELECTION:?}")));
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
+        leaders::until(MEMBERS, |n| self.leader(n), leaders::whole).await
     }
 }
 

@@ -1,0 +1,79 @@
+//! [`Doubt`]: when to ask what a query that waits does not tell.
+//!
+//! An agent answers such a query from a copy, which one server keeps up to date. It does not say that this server has
+//! lost its leader or is behind, nor that we may not read any more.
+
+use std::time::Duration;
+
+use callsign_core::{HttpAnswer, Result};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::query::{Query, index_of};
+
+/// The most that passes until a list is read without waiting, but for the spread by a fifth.
+const CHECK: Duration = Duration::from_secs(20);
+/// How long a list may be put off by changes that come meanwhile.
+const OVERDUE: Duration = Duration::from_secs(2);
+/// How often the index is asked for, but for the spread by a fifth.
+const LOOK: Duration = Duration::from_secs(4);
+/// For how long servers may have no leader until that is an error: so long most elections take.
+const ELECTION: Duration = Duration::from_secs(3);
+
+#[derive(Debug)]
+pub(crate) struct Doubt {
+    /// How often to ask for all.
+    every: Duration,
+    check_at: Instant,
+    look_at: Instant,
+    rng: fastrand::Rng,
+}
+
+impl Doubt {
+    /// `check` is how often to ask whether we may still read.
+    pub(crate) fn new(check: Duration, rng: fastrand::Rng) -> Self {
+        let now = Instant::now();
+        Self { every: check.min(CHECK), check_at: now, look_at: now, rng }
+    }
+
+    /// Whether all was to be asked for long ago, and changes kept coming in between.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.check_at.elapsed() > OVERDUE
+    }
+
+    /// Lists, which settles it for a while.
+    pub(crate) async fn list(&mut self, query: &Query) -> Result<HttpAnswer> {
+        let answer = query.list().await?;
+        self.check_at = Instant::now() + self.spread(self.every);
+        self.look_at = Instant::now() + self.spread(LOOK);
+        Ok(answer)
+    }
+
+    /// Returns once there is a list that is another than at `index`, or that is empty. Cancel-safe.
+    pub(crate) async fn proves(&mut self, query: &Query, index: u64) -> Result<HttpAnswer> {
+        loop {
+            sleep_until(self.check_at.min(self.look_at)).await;
+            let answer = if self.check_at <= Instant::now() {
+                self.list(query).await?
+            } else {
+                let looked = query.look().await?;
+                self.look_at = Instant::now() + self.spread(LOOK);
+                match query.is_led(&looked) {
+                    Ok(()) if index_of(&looked) <= index => continue,
+                    Ok(()) => self.list(query).await?,
+                    // There was none for long, and what is cached or stale would still be answered.
+                    Err(error) if query.scope.consistency.suffices() => return Err(error),
+                    // It is answered once there is a leader. Where none comes, it is this that makes the agent go to
+                    // another server in the end.
+                    Err(error) => timeout(ELECTION, self.list(query)).await.map_err(|_| error)??,
+                }
+            };
+            if index_of(&answer) != index || query.agent.shuts_out(&answer) {
+                return Ok(answer);
+            }
+        }
+    }
+
+    fn spread(&mut self, period: Duration) -> Duration {
+        period.mul_f64(0.8 + 0.4 * self.rng.f64())
+    }
+}
