@@ -1,16 +1,28 @@
 //! The child that watches: prints `listed MICROSECONDS` once, then `seen UNIX_NANOSECONDS` for each change.
 
-use std::error::Error;
 use std::io::Write;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use callsign_core::RegistryUrl;
+use callsign_core::{Registry, RegistryUrl};
 use etcd_client::{Client, GetOptions, WatchOptions};
 
-pub async fn run(how: &str, address: &str, service: &str) -> Result<(), Box<dyn Error>> {
+use crate::Result;
+use crate::http::Connection;
+
+pub(crate) async fn run(how: &str, address: &str, service: &str) -> Result<()> {
+    let begun = Instant::now();
     match how {
-        "bare" => bare(address, service).await,
-        _ => callsign(&format!("etcd://{address}/services"), service).await,
+        "etcd-bare" => bare_etcd(begun, address, service).await,
+        "consul-bare" => bare_consul(begun, address, service).await,
+        "etcd" => {
+            let url = RegistryUrl::parse(&format!("etcd://{address}/services"))?;
+            callsign(begun, &callsign_etcd::open(&url)?, service).await
+        }
+        "consul" => {
+            let url = RegistryUrl::parse(&format!("consul://{address}"))?;
+            callsign(begun, &callsign_consul::open(&url)?, service).await
+        }
+        _ => Err(format!("nobody watches as {how:?}").into()),
     }
 }
 
@@ -20,13 +32,12 @@ fn say(what: &str, number: u128) -> std::io::Result<()> {
     out.flush()
 }
 
-fn seen() -> Result<(), Box<dyn Error>> {
+fn seen() -> Result<()> {
     Ok(say("seen", SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())?)
 }
 
 /// The least that anybody can do: one list, one watch, nothing decoded.
-async fn bare(address: &str, service: &str) -> Result<(), Box<dyn Error>> {
-    let begun = Instant::now();
+async fn bare_etcd(begun: Instant, address: &str, service: &str) -> Result<()> {
     let mut client = Client::connect([address], None).await?;
     let prefix = format!("/services/{service}/");
     let mut kv = client.kv_client().max_decoding_message_size(64 << 20);
@@ -44,9 +55,22 @@ async fn bare(address: &str, service: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn callsign(url: &str, service: &str) -> Result<(), Box<dyn Error>> {
-    let begun = Instant::now();
-    let registry = callsign_etcd::open(&RegistryUrl::parse(url)?)?;
+/// The least that anybody can do: one query after the other, each answer read to its end and nothing decoded.
+async fn bare_consul(begun: Instant, address: &str, service: &str) -> Result<()> {
+    let mut connection = Connection::open(address.parse()?).await?;
+    let path = format!("/v1/health/service/{service}");
+    let mut index = connection.ask("GET", &path, "").await?;
+    say("listed", begun.elapsed().as_micros())?;
+    loop {
+        let now = connection.ask("GET", &format!("{path}?index={index}&wait=10s"), "").await?;
+        if now != index {
+            index = now;
+            seen()?;
+        }
+    }
+}
+
+async fn callsign(begun: Instant, registry: &Registry, service: &str) -> Result<()> {
     let mut watch = registry.watch(&service.parse()?);
     watch.ready().await?;
     say("listed", begun.elapsed().as_micros())?;

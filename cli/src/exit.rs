@@ -94,8 +94,8 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
 pub(crate) fn fix(error: &callsign::Error) -> Option<&'static str> {
     match error.kind() {
         ErrorKind::Unauthenticated => Some(
-            "check user and password: they stand in the URL, in the file that its password_file names, or in the \
-             registry's environment variables",
+            "check user and password, or the token: they stand in the URL, in the file that its password_file or \
+             token_file names, or in the registry's environment variables",
         ),
         ErrorKind::PermissionDenied => Some("grant the user what was refused, or name a user who may"),
         _ => None,

@@ -225,9 +225,11 @@ impl Agent {
 
     /// An answer's JSON.
     pub(crate) fn parsed<'a, T: Deserialize<'a>>(&self, what: &str, answer: &'a HttpAnswer) -> Result<T> {
-        serde_json::from_slice(&answer.body).map_err(|error| {
-            let text = format!("agent {}, {what}: this is no answer of Consul", self.name());
-            Error::new(ErrorKind::Malformed, text).with_source(error)
-        })
+        serde_json::from_slice(&answer.body).map_err(|error| self.malformed(what, error))
+    }
+
+    pub(crate) fn malformed(&self, what: &str, error: serde_json::Error) -> Error {
+        let text = format!("agent {}, {what}: this is no answer of Consul", self.name());
+        Error::new(ErrorKind::Malformed, text).with_source(error)
     }
 }

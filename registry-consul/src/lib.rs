@@ -20,6 +20,7 @@
 //! `callsign-core`; this crate spawns no task.
 
 mod agent;
+mod answer;
 mod builder;
 mod check;
 mod config;

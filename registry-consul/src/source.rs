@@ -1,19 +1,20 @@
 //! [`ConsulSource`]: follows one service by blocking queries of the health endpoint.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as MapEntry;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use callsign_core::{HttpAnswer, Instance, InstanceId, Removal, Result, ServiceName, Source, Update};
-use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
 use crate::agent::{Agent, Path};
+use crate::answer::{Answer, Said};
 use crate::doubt::Doubt;
 use crate::query::{Query, Scope, index_of};
-use crate::wire::{Entry, decode, is_older};
+use crate::wire::is_older;
 
 /// Queries that return at once come so often at the most, but for [`BURST`] of them.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -27,8 +28,9 @@ pub(crate) struct ConsulSource {
     doubt: Doubt,
     /// Of the last answer; `None` before the first.
     index: Option<u64>,
-    /// What the last answer listed.
-    listed: BTreeMap<InstanceId, Instance>,
+    /// The last answer, and what it listed.
+    answer: Answer,
+    listed: HashMap<InstanceId, Listed>,
     /// Entries that cannot be understood, and why, so that each is logged once.
     bad: HashMap<String, String>,
     /// Queries that may still be made at once, and when that was so.
@@ -49,7 +51,8 @@ impl ConsulSource {
             query: Query::new(agent, service, scope),
             doubt: Doubt::new(check, rng),
             index: None,
-            listed: BTreeMap::new(),
+            answer: Answer::default(),
+            listed: HashMap::new(),
             bad: HashMap::new(),
             burst: BURST,
             next_at: Instant::now(),
@@ -72,42 +75,24 @@ impl ConsulSource {
         }
     }
 
-    /// What an answer lists; what cannot be understood is left out and counted. One entry after the other: ten thousand
-    /// of them take their room.
-    fn read(&mut self, answer: &HttpAnswer) -> Result<Listed> {
-        let entries: Option<Vec<&RawValue>> = self.query.agent.parsed(&self.query.what, answer)?;
-        let (mut read, mut bad) = (Listed::default(), HashMap::new());
-        let mut marks: HashMap<InstanceId, String> = HashMap::new();
-        for (n, entry) in entries.unwrap_or_default().into_iter().enumerate() {
-            let entry: Entry = match serde_json::from_str(entry.get()) {
-                Ok(entry) => entry,
-                Err(error) => {
-                    bad.insert(format!("number {n}"), error.to_string());
-                    continue;
-                }
-            };
-            let instances = match decode(&self.query.service, &entry, &self.query.scope.taking) {
+    /// What the last answer lists; what cannot be understood is left out and counted.
+    fn read(&mut self) -> HashMap<InstanceId, Listed> {
+        let (mut all, mut bad) = (HashMap::with_capacity(self.listed.len()), HashMap::new());
+        for (n, said) in self.answer.said().enumerate() {
+            let instances = match &said.instances {
                 Ok(instances) => instances,
                 Err(why) => {
-                    bad.insert(format!("{} on {}", entry.service.id, entry.node()), why);
+                    let name = said.name.as_deref().map_or_else(|| format!("number {n}"), str::to_owned);
+                    bad.insert(name, why.clone());
                     continue;
                 }
             };
             for instance in instances {
-                let id = instance.id().clone();
-                if let Some(mark) = entry.service.incarnation() {
-                    // An instance that moved to another node leaves its old entry behind for a while.
-                    if marks.get(&id).is_some_and(|other| is_older(mark, other)) {
-                        continue;
-                    }
-                    marks.insert(id.clone(), mark.to_owned());
+                let listed = Listed { instance: Arc::clone(instance), mark: said.mark.clone() };
+                match all.entry(instance.id().clone()) {
+                    MapEntry::Vacant(entry) => drop(entry.insert(listed)),
+                    MapEntry::Occupied(mut entry) => entry.get_mut().meets(listed),
                 }
-                if self.listed.get(&id) != Some(&instance) {
-                    read.changed.insert(id.clone(), instance);
-                } else {
-                    read.changed.remove(&id);
-                }
-                read.all.insert(id);
             }
         }
         for (entry, why) in &bad {
@@ -116,7 +101,7 @@ impl ConsulSource {
             }
         }
         self.bad = bad;
-        Ok(read)
+        all
     }
 
     /// Takes an answer in; `None` if it says nothing new.
@@ -133,15 +118,19 @@ impl ConsulSource {
             return Ok(None);
         }
         let skipped = self.bad.len();
+        let (service, taking) = (&self.query.service, &self.query.scope.taking);
+        self.answer
+            .follow(answer.body.clone(), |text| Said::of(service, taking, text))
+            .map_err(|error| self.query.agent.malformed(&self.query.what, error))?;
         if before.is_none() {
             self.listed.clear();
         }
-        let Listed { all, changed } = self.read(answer)?;
+        let all = self.read();
         self.index = Some(index.max(1));
-        let gone: Vec<_> = self.listed.keys().filter(|id| !all.contains(*id)).cloned().collect();
-        gone.iter().for_each(|id| drop(self.listed.remove(id)));
-        let put: Vec<_> = changed.values().cloned().collect();
-        self.listed.extend(changed);
+        let new = all.iter().filter(|(id, now)| self.listed.get(*id).is_none_or(|before| !before.shows(now)));
+        let put: Vec<_> = new.map(|(_, now)| Instance::clone(&now.instance)).collect();
+        let gone: Vec<_> = self.listed.keys().filter(|id| !all.contains_key(*id)).cloned().collect();
+        self.listed = all;
         if before.is_none() {
             return Ok(Some(Update::Full(put)));
         }
@@ -174,12 +163,28 @@ impl ConsulSource {
     }
 }
 
-/// What an answer lists.
-#[derive(Debug, Default)]
+/// An instance, and the mark of the entry that it is taken from.
+#[derive(Debug)]
 struct Listed {
-    all: HashSet<InstanceId>,
-    /// What is new, or other than before.
-    changed: BTreeMap<InstanceId, Instance>,
+    instance: Arc<Instance>,
+    mark: Option<Arc<str>>,
+}
+
+impl Listed {
+    /// Takes the place of this one unless it is older: an instance that moved to another node leaves its old entry
+    /// behind for a while.
+    fn meets(&mut self, other: Self) {
+        if other.mark.as_deref().zip(self.mark.as_deref()).is_some_and(|(other, mark)| is_older(other, mark))
+        {
+            return;
+        }
+        self.instance = other.instance;
+        self.mark = other.mark.or(self.mark.take());
+    }
+
+    fn shows(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.instance, &other.instance) || self.instance == other.instance
+    }
 }
 
 #[async_trait]

@@ -1,4 +1,4 @@
-//! Programs of other frameworks that meet callsign in the same registry: Go kit and gRPC-Go, built by
+//! Programs of other frameworks that meet callsign in the same registry: Go kit, gRPC-Go and Kratos, built by
 //! `scripts/testbed peers` from `testbed/peers`.
 
 use std::io;
@@ -17,6 +17,12 @@ pub enum Peer {
     Grpc,
     /// etcd's own client, which can only [`watch`](Self::watch).
     Raw,
+    /// Go kit's `sd/consul`.
+    GoKitConsul,
+    /// Kratos' registry in Consul.
+    Kratos,
+    /// Consul's own client, which can only [`watch`](Self::watch).
+    Consul,
 }
 
 impl Peer {
@@ -25,12 +31,15 @@ impl Peer {
             Self::GoKit => "gokit",
             Self::Grpc => "grpc",
             Self::Raw => "raw",
+            Self::GoKitConsul => "gokit-consul",
+            Self::Kratos => "kratos",
+            Self::Consul => "consul",
         }
     }
 
-    fn run(self, verb: &str, etcd: SocketAddr, service: &str, more: Option<&str>) -> io::Result<Program> {
+    fn run(self, verb: &str, registry: SocketAddr, service: &str, more: Option<&str>) -> io::Result<Program> {
         let mut command = Command::new(testbed::find("peers", "CALLSIGN_PEERS_BIN")?);
-        command.args([verb, self.name(), &etcd.to_string(), service]).args(more);
+        command.args([verb, self.name(), &registry.to_string(), service]).args(more);
         Program::spawn(&mut command)
     }
 
@@ -38,31 +47,31 @@ impl Peer {
     ///
     /// # Errors
     /// There are no peers, or they cannot be run.
-    pub fn watch(self, etcd: SocketAddr, service: &str) -> io::Result<Program> {
-        self.run("watch", etcd, service, None)
+    pub fn watch(self, registry: SocketAddr, service: &str) -> io::Result<Program> {
+        self.run("watch", registry, service, None)
     }
 
     /// Says `set ADDRESS,ADDRESS` for each set that it sees, sorted.
     ///
     /// # Errors
     /// As [`watch`](Self::watch).
-    pub fn follow(self, etcd: SocketAddr, service: &str) -> io::Result<Program> {
-        self.run("follow", etcd, service, None)
+    pub fn follow(self, registry: SocketAddr, service: &str) -> io::Result<Program> {
+        self.run("follow", registry, service, None)
     }
 
     /// Serves books on a free port, says `registered ADDRESS`, and when its stdin ends `deregistered`.
     ///
     /// # Errors
     /// As [`watch`](Self::watch).
-    pub fn serve(self, etcd: SocketAddr, service: &str) -> io::Result<Program> {
-        self.run("serve", etcd, service, Some("127.0.0.1:0"))
+    pub fn serve(self, registry: SocketAddr, service: &str) -> io::Result<Program> {
+        self.run("serve", registry, service, Some("127.0.0.1:0"))
     }
 
     /// Asks for a book so many times, and says `answered ADDRESS` for each.
     ///
     /// # Errors
     /// As [`watch`](Self::watch).
-    pub fn call(self, etcd: SocketAddr, service: &str, calls: usize) -> io::Result<Program> {
-        self.run("call", etcd, service, Some(&calls.to_string()))
+    pub fn call(self, registry: SocketAddr, service: &str, calls: usize) -> io::Result<Program> {
+        self.run("call", registry, service, Some(&calls.to_string()))
     }
 }

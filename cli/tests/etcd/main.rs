@@ -9,6 +9,8 @@
     reason = "tests fail by panicking, and print figures"
 )]
 
+#[path = "../support/crash.rs"]
+mod crash;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -2,7 +2,12 @@
 //!
 //! They are real programs of those frameworks, from `registry-testkit/testbed/peers`.
 
+#![cfg(any(feature = "consul", feature = "etcd"))]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod books;
+#[cfg(feature = "consul")]
+mod consul;
+#[cfg(feature = "etcd")]
 mod etcd;
+mod meet;

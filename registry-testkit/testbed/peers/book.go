@@ -93,27 +93,31 @@ func serve(framework framework, service, address string) error {
 	return <-served
 }
 
-// Asks a target for books, and returns who answered.
-func bookCalls(target string, calls int, more ...grpc.DialOption) ([]string, error) {
+// Connects to a target, asks it for books, and tells who answered.
+func dialAndCall(target string, calls int, answered func(string), more ...grpc.DialOption) error {
 	connection, err := dial(target, more...)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer connection.Close()
+	return bookCalls(connection, calls, answered)
+}
+
+// Asks for books over a connection, and tells who answered.
+func bookCalls(connection *grpc.ClientConn, calls int, answered func(string)) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	var answered []string
 	for call := range calls {
 		var who peer.Peer
 		asked, got := bookInfoParams{BookID: int32(call)}, bookInfo{}
 		options := []grpc.CallOption{grpc.Peer(&who), grpc.WaitForReady(true)}
 		if err := connection.Invoke(ctx, "/book.BookService/GetBookInfo", &asked, &got, options...); err != nil {
-			return answered, err
+			return err
 		}
 		if got.BookID != asked.BookID || got.BookName != php {
-			return answered, fmt.Errorf("%v answers %v", &asked, &got)
+			return fmt.Errorf("%v answers %v", &asked, &got)
 		}
-		answered = append(answered, who.Addr.String())
+		answered(who.Addr.String())
 	}
-	return answered, nil
+	return nil
 }

@@ -31,16 +31,7 @@ func (g goKit) follow(service string, seen func([]string)) error {
 		return err
 	}
 	defer instancer.Stop()
-	events := make(chan sd.Event)
-	// It sends the present set before it returns, so somebody must be reading by then.
-	go instancer.Register(events)
-	for event := range events {
-		if event.Err != nil {
-			return event.Err
-		}
-		seen(event.Instances)
-	}
-	return fmt.Errorf("the events ended")
+	return followEvents(instancer, seen)
 }
 
 func (g goKit) register(service, address string) (func() error, error) {
@@ -57,18 +48,37 @@ func (g goKit) register(service, address string) (func() error, error) {
 }
 
 // Go kit has no transport of its own: the tutorial dials what its instancer finds.
-func (g goKit) call(service string, calls int) ([]string, error) {
+func (g goKit) call(service string, calls int, answered func(string)) error {
 	addresses, err := g.client.GetEntries(goKitPrefix + service + "/")
-	if err != nil || len(addresses) == 0 {
-		return nil, fmt.Errorf("no instance of %s: %v", service, err)
+	if err != nil {
+		return err
 	}
-	var answered []string
-	for n := range calls {
-		some, err := bookCalls("passthrough:///"+addresses[n%len(addresses)], 1)
-		if err != nil {
-			return answered, err
+	return callEach(service, addresses, calls, answered)
+}
+
+// Tells the sets that an instancer finds.
+func followEvents(instancer sd.Instancer, seen func([]string)) error {
+	events := make(chan sd.Event)
+	// It sends the present set before it returns, so somebody must be reading by then.
+	go instancer.Register(events)
+	for event := range events {
+		if event.Err != nil {
+			return event.Err
 		}
-		answered = append(answered, some...)
+		seen(event.Instances)
 	}
-	return answered, nil
+	return fmt.Errorf("the events ended")
+}
+
+// Calls one address after the other.
+func callEach(service string, addresses []string, calls int, answered func(string)) error {
+	if len(addresses) == 0 {
+		return fmt.Errorf("no instance of %s", service)
+	}
+	for n := range calls {
+		if err := dialAndCall("passthrough:///"+addresses[n%len(addresses)], 1, answered); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -5,7 +5,8 @@
 //	peers serve   HOW ENDPOINT SERVICE ADDRESS    the book service, registered until stdin ends
 //	peers call    HOW ENDPOINT SERVICE CALLS      calls of that service, and who answered
 //
-// HOW is "gokit" (Go kit's sd/etcdv3), "grpc" (gRPC-Go's naming in etcd) or, to watch, "raw" (etcd's own client).
+// In etcd HOW is "gokit" (Go kit's sd/etcdv3), "grpc" (gRPC-Go's naming) or, to watch, "raw" (etcd's own client); in
+// Consul "gokit-consul" (Go kit's sd/consul), "kratos" or, to watch, "consul" (Consul's own client).
 // What a test reads is a line on stdout that begins with a word of its own.
 package main
 
@@ -28,8 +29,8 @@ type framework interface {
 	follow(service string, seen func([]string)) error
 	// Registers an address, and returns how it is deregistered.
 	register(service, address string) (func() error, error)
-	// Calls a service so many times, and returns who answered each.
-	call(service string, calls int) ([]string, error)
+	// Calls a service so many times, and tells who answered each.
+	call(service string, calls int, answered func(string)) error
 }
 
 func main() {
@@ -41,12 +42,15 @@ func main() {
 
 func run(args []string) error {
 	if len(args) < 4 {
-		return fmt.Errorf("usage: peers watch|follow|serve|call raw|gokit|grpc ENDPOINT SERVICE ...")
+		return fmt.Errorf("usage: peers watch|follow|serve|call HOW ENDPOINT SERVICE ...")
 	}
 	begun := time.Now()
 	verb, how, endpoint, service, rest := args[0], args[1], args[2], args[3], args[4:]
 	if verb == "watch" && how == "raw" {
 		return watchRaw(begun, endpoint, service)
+	}
+	if verb == "watch" && how == "consul" {
+		return watchConsul(begun, endpoint, service)
 	}
 	peer, err := open(how, endpoint)
 	if err != nil {
@@ -74,11 +78,9 @@ func run(args []string) error {
 		if err != nil {
 			return err
 		}
-		answered, err := peer.call(service, calls)
-		for _, address := range answered {
+		return peer.call(service, calls, func(address string) {
 			fmt.Println("answered", address)
-		}
-		return err
+		})
 	}
 	return fmt.Errorf("unknown: %v", args)
 }
@@ -89,6 +91,10 @@ func open(how, endpoint string) (framework, error) {
 		return openGoKit(endpoint)
 	case "grpc":
 		return openNaming(endpoint)
+	case "gokit-consul":
+		return openGoKitConsul(endpoint)
+	case "kratos":
+		return openKratos(endpoint)
 	}
 	return nil, fmt.Errorf("unknown framework %q", how)
 }

@@ -97,13 +97,13 @@ func (g grpcNaming) register(service, address string) (func() error, error) {
 	return func() error { return manager.DeleteEndpoint(context.Background(), key) }, nil
 }
 
-func (g grpcNaming) call(service string, calls int) ([]string, error) {
+func (g grpcNaming) call(service string, calls int, answered func(string)) error {
 	builder, err := naming.NewBuilder(g.client)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	// Of the target it would make the authority services%2Fbook, which HTTP/2 servers in Rust refuse.
-	return bookCalls(g.target(service), calls, grpc.WithResolvers(builder), grpc.WithAuthority(service))
+	return dialAndCall(g.target(service), calls, answered, grpc.WithResolvers(builder), grpc.WithAuthority(service))
 }
 
 func dial(target string, more ...grpc.DialOption) (*grpc.ClientConn, error) {

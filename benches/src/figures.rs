@@ -1,0 +1,77 @@
+//! [`Watcher`]: the child that watches, and what the system tells of it; [`Figures`]: what was measured.
+
+use std::time::Duration;
+
+use callsign_testkit::process::Program;
+
+use crate::Result;
+
+#[derive(Debug, Default)]
+pub(crate) struct Figures {
+    pub(crate) latencies: Vec<f64>,
+    pub(crate) cpu: Vec<f64>,
+    pub(crate) bytes: f64,
+    pub(crate) listed: Vec<f64>,
+    pub(crate) rss: f64,
+}
+
+impl Figures {
+    pub(crate) fn latency(&self, quantile: f64) -> f64 {
+        let mut sorted = self.latencies.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted[((sorted.len() - 1) as f64 * quantile) as usize]
+    }
+
+    pub(crate) fn cpu(&self) -> f64 {
+        let mut sorted = self.cpu.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted[sorted.len() / 2]
+    }
+
+    pub(crate) fn listed(&self) -> f64 {
+        let mut sorted = self.listed.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted[sorted.len() / 2]
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Watcher(pub(crate) Program);
+
+impl Watcher {
+    /// The number that its next line of this kind says.
+    async fn wait(&mut self, what: &str) -> Result<u128> {
+        Ok(self.0.said(what, Duration::from_secs(20)).await.parse()?)
+    }
+
+    /// The milliseconds until the service was listed.
+    pub(crate) async fn listed(&mut self) -> Result<f64> {
+        Ok(self.wait("listed ").await? as f64 / 1000.0)
+    }
+
+    /// When what was written at `sent` was seen: what it saw before was something else.
+    pub(crate) async fn seen(&mut self, sent: u128) -> Result<u128> {
+        loop {
+            let seen = self.wait("seen ").await?;
+            if seen >= sent {
+                return Ok(seen);
+            }
+        }
+    }
+
+    /// Nanoseconds on a processor so far, over all threads.
+    pub(crate) fn cpu(&self) -> Result<u64> {
+        let mut sum = 0;
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.0.process.id()))? {
+            let stat = std::fs::read_to_string(task?.path().join("schedstat"))?;
+            sum += stat.split(' ').next().and_then(|nanos| nanos.parse::<u64>().ok()).unwrap_or(0);
+        }
+        Ok(sum)
+    }
+
+    pub(crate) fn rss(&self) -> Result<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.process.id()))?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).ok_or("no VmRSS")?;
+        Ok(line.split_whitespace().nth(1).ok_or("no VmRSS")?.parse::<f64>()? / 1024.0)
+    }
+}
