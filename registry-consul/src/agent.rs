@@ -41,6 +41,8 @@ pub(crate) struct Agent(Arc<Inner>);
 
 struct Inner {
     http: HttpClient,
+    /// For lists, which take their time while there is no leader.
+    lists: HttpClient,
     name: String,
     /// What stands before `/v1`, with no slash at its end.
     base: String,
@@ -57,6 +59,17 @@ impl fmt::Debug for Agent {
 
 fn header<'a>(answer: &'a HttpAnswer, name: &str) -> Option<&'a str> {
     answer.headers.get(name)?.to_str().ok()
+}
+
+/// With whom a request takes turns.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Turn {
+    /// With all that is answered at once, as renewals are, which must not wait for anything else.
+    Now,
+    /// With other lists.
+    List,
+    /// With nobody: it is answered once something has changed, and within this time.
+    Wait(Duration),
 }
 
 /// A path and a query under construction.
@@ -97,7 +110,8 @@ impl Agent {
         timeout: Duration,
     ) -> Self {
         let base = base.trim_end_matches('/').to_owned();
-        Self(Arc::new(Inner { http, name, base, place, token, timeout }))
+        let lists = http.apart();
+        Self(Arc::new(Inner { http, lists, name, base, place, token, timeout }))
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -113,16 +127,16 @@ impl Agent {
         self.0.timeout
     }
 
-    /// Asks, and returns the answer whatever its status. A query that waits for a change `wait`s so long at the most.
+    /// Asks, and returns the answer whatever its status.
     pub(crate) async fn ask(
         &self,
         what: &str,
         method: Method,
         path: Path,
         body: Bytes,
-        wait: Option<Duration>,
+        turn: Turn,
     ) -> Result<HttpAnswer> {
-        let Inner { http, base, place, token, .. } = &*self.0;
+        let Inner { http, lists, base, place, token, .. } = &*self.0;
         let path = path
             .with_some("dc", place.datacenter.as_deref())
             .with_some("ns", place.namespace.as_deref())
@@ -140,16 +154,17 @@ impl Agent {
         let request = request
             .body(body)
             .map_err(|error| Error::invalid(format!("the path of the {what}")).with_source(error))?;
-        let answer = match wait {
-            None => http.send(what, request, self.timeout()).await,
-            Some(within) => http.send_and_wait(what, request, within).await,
+        let answer = match turn {
+            Turn::Now => http.send(what, request, self.timeout()).await,
+            Turn::List => lists.send(what, request, self.timeout()).await,
+            Turn::Wait(within) => http.send_and_wait(what, request, within).await,
         };
         answer.map_err(|error| error.context("Consul's agent"))
     }
 
     /// Reads: an answer that is no success is an error.
     pub(crate) async fn get(&self, what: &str, path: Path) -> Result<HttpAnswer> {
-        let answer = self.ask(what, Method::GET, path, Bytes::new(), None).await?;
+        let answer = self.ask(what, Method::GET, path, Bytes::new(), Turn::Now).await?;
         self.checked(what, answer)
     }
 
@@ -158,7 +173,7 @@ impl Agent {
         let body = serde_json::to_vec(body).map_err(|error| {
             Error::invalid(format!("the {what} cannot be written as JSON")).with_source(error)
         })?;
-        self.ask(what, Method::PUT, path, body.into(), None).await
+        self.ask(what, Method::PUT, path, body.into(), Turn::Now).await
     }
 
     /// The answer, if it is a success.

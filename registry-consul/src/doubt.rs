@@ -19,12 +19,18 @@ const LOOK: Duration = Duration::from_secs(4);
 /// For how long servers may have no leader until that is an error: so long most elections take.
 const ELECTION: Duration = Duration::from_secs(3);
 
+/// For how long after a good answer what servers cannot tell is asked for again and again, and not only after ever longer
+/// pauses: by then another of them leads, as a rule.
+const FAILOVER: Duration = Duration::from_secs(5);
+
 #[derive(Debug)]
 pub(crate) struct Doubt {
     /// How often to ask for all.
     every: Duration,
     check_at: Instant,
     look_at: Instant,
+    /// Of the last good answer.
+    good_at: Option<Instant>,
     rng: fastrand::Rng,
 }
 
@@ -32,7 +38,7 @@ impl Doubt {
     /// `check` is how often to ask whether we may still read.
     pub(crate) fn new(check: Duration, rng: fastrand::Rng) -> Self {
         let now = Instant::now();
-        Self { every: check.min(CHECK), check_at: now, look_at: now, rng }
+        Self { every: check.min(CHECK), check_at: now, look_at: now, good_at: None, rng }
     }
 
     /// Whether all was to be asked for long ago, and changes kept coming in between.
@@ -40,9 +46,15 @@ impl Doubt {
         self.check_at.elapsed() > OVERDUE
     }
 
+    /// There was a good answer just now.
+    pub(crate) fn good(&mut self) {
+        self.good_at = Some(Instant::now());
+    }
+
     /// Lists, which settles it for a while.
     pub(crate) async fn list(&mut self, query: &Query) -> Result<HttpAnswer> {
-        let answer = query.list().await?;
+        let answer = query.list(self.good_at.map(|at| at + FAILOVER)).await?;
+        self.good();
         self.check_at = Instant::now() + self.spread(self.every);
         self.look_at = Instant::now() + self.spread(LOOK);
         Ok(answer)

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
-use crate::agent::{Agent, Path};
+use crate::agent::{Agent, Path, Turn};
 use crate::check::{Check, Definition, definitions};
 use crate::error::{SHOWN, is_unknown, refusal};
 use crate::wire::{
@@ -149,7 +149,7 @@ impl ConsulLease {
     /// What the agent has under the id.
     async fn found(&self) -> Result<Option<Found>> {
         let path = Path::new(&["agent", "health", "service", "id", &self.id]).with("format", "json");
-        let answer = self.agent.ask(&self.what, Method::GET, path, Bytes::new(), None).await?;
+        let answer = self.agent.ask(&self.what, Method::GET, path, Bytes::new(), Turn::Now).await?;
         match answer.status.as_u16() {
             404 => Ok(None),
             // The status of the answer is that of the service.

@@ -1,19 +1,23 @@
 //! [`Query`]: what is asked about one service, by whoever follows it.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use callsign_core::{HttpAnswer, Result, ServiceName};
+use callsign_core::{ErrorKind, HttpAnswer, Result, ServiceName};
 use http::Method;
+use tokio::time::{Instant, sleep};
 
-use crate::agent::{Agent, Path};
+use crate::agent::{Agent, Path, Turn};
 use crate::wire::Taking;
 
 /// How long a query waits for a change. An agent that hangs is found out a moment later.
 const WAIT: Duration = Duration::from_secs(10);
 /// Consul adds up to a sixteenth of the wait at random; the rest is for the way.
 const LATE: Duration = Duration::from_secs(3);
+/// A list that takes longer may be waiting for a leader.
+const HELD: Duration = Duration::from_millis(300);
 /// A tag that nothing has: what is asked with it costs servers little, and has the index of all the service.
 const NOTHING: &str = "callsign-nothing";
 
@@ -70,16 +74,46 @@ impl Query {
         Self { agent, what: format!("list of {service}"), service: service.clone(), scope }
     }
 
-    /// Asks servers what there is now.
-    pub(crate) async fn list(&self) -> Result<HttpAnswer> {
-        self.ask(self.path(), None).await
+    /// Asks servers what there is now; until `until` again and again while the agent answers that they cannot tell.
+    ///
+    /// While there is no leader they wait for one, and look for it at ever longer intervals: whoever asks again once
+    /// there is one is answered seconds before.
+    pub(crate) async fn list(&self, until: Option<Instant>) -> Result<HttpAnswer> {
+        let ask = || self.ask(self.path(), Turn::List);
+        let (mut list, mut leaderless) = (pin!(ask()), false);
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut list => match self.judged(answer?) {
+                    Err(error) if error.kind() == ErrorKind::Unavailable && until > Some(Instant::now()) => {
+                        sleep(HELD.mul_f64(fastrand::f64())).await;
+                        list.set(ask());
+                        continue;
+                    }
+                    judged => return judged,
+                },
+                () = sleep(HELD) => {}
+            }
+            let looked = tokio::select! {
+                biased;
+                answer = &mut list => return self.judged(answer?),
+                looked = self.look() => looked,
+            };
+            // No answer says nothing, and a list may just be long.
+            let Ok(looked) = looked else { continue };
+            let is_led = self.is_led(&looked).is_ok();
+            if is_led && leaderless {
+                list.set(ask());
+            }
+            leaderless = !is_led;
+        }
     }
 
     /// Asks for what is another than at an index, or as it is after a while.
     pub(crate) async fn change(&self, index: u64) -> Result<HttpAnswer> {
         let path =
             self.path().with("index", &index.to_string()).with("wait", &format!("{}s", WAIT.as_secs()));
-        self.ask(path, Some(WAIT + LATE)).await
+        self.judged(self.ask(path, Turn::Wait(WAIT + LATE)).await?)
     }
 
     /// Asks the agent's server, whichever it is, for no more than the index of the service.
@@ -116,8 +150,11 @@ impl Query {
         }
     }
 
-    async fn ask(&self, path: Path, wait: Option<Duration>) -> Result<HttpAnswer> {
-        let answer = self.agent.ask(&self.what, Method::GET, path, Bytes::new(), wait).await?;
+    async fn ask(&self, path: Path, turn: Turn) -> Result<HttpAnswer> {
+        self.agent.ask(&self.what, Method::GET, path, Bytes::new(), turn).await
+    }
+
+    fn judged(&self, answer: HttpAnswer) -> Result<HttpAnswer> {
         self.agent.complete(&self.what, answer, self.scope.consistency.suffices())
     }
 }

@@ -152,6 +152,7 @@ impl ConsulSource {
             },
             _ => doubt.list(query).await?,
         };
+        doubt.good();
         if query.agent.shuts_out(&answer) {
             // Or there is nothing: then something else can be seen.
             let services = query.agent.get(&query.what, Path::new(&["catalog", "services"])).await?;

@@ -16,7 +16,7 @@ use crate::scene::{BACK, TUNING, long};
 
 /// The most time from another server's election until changes arrive again. How long Consul elects is its own affair:
 /// 1 s to 4 s, and now and then again as long, as its shortest timeouts are a second.
-const GAP: Duration = Duration::from_secs(2);
+const GAP: Duration = Duration::from_secs(5);
 
 /// The most time until clients of a server that is cut off have left it, or say that it is.
 const SWITCH: Duration = Duration::from_secs(10);

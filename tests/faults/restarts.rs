@@ -3,17 +3,22 @@
 use std::time::Duration;
 
 use callsign::{ErrorKind, Snapshot};
-use callsign_testkit::consul::ConsulFixture;
+use callsign_testkit::consul::{Consul, ConsulFixture};
 use callsign_testkit::fixture::{Fixture, Served, Tuning};
-use callsign_testkit::wait::{ok, until};
+use callsign_testkit::server::Server;
+use callsign_testkit::wait::{eventually, ok, until};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::cast::Cast;
 use crate::scene::{BACK, Scene, TUNING, long};
 
 /// By default an agent allows so many connections to a machine.
 const ALLOWED: usize = 200;
+
+/// Its peers must notice that it lives, and what is registered may be with a node of its name that is no more.
+const RETURNS: Duration = Duration::from_secs(30);
 
 /// Connections that do nothing, until the agent allows no more.
 async fn hog(scene: &Scene<ConsulFixture>) -> Vec<TcpStream> {
@@ -104,4 +109,41 @@ pub(crate) async fn row_24_index_goes_back() {
         assert!(!scene.fixture.log().await.contains("missed TTL"), "{}", scene.fixture.log().await);
     }
     scene.cast.end_unharmed().await;
+}
+
+/// Row 24: backends have an agent of their own, their clients another. That of the backends is killed and started, with
+/// its data and without, and frozen: clients keep what the catalog takes for lost with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_24_agent_of_the_backends_restarted() {
+    let mut datacenter = Consul::datacenter().await.unwrap();
+    let tuning = Tuning { grace: Some(long(30, 90)), ..TUNING };
+    let url = |agent: &Server<Consul>| format!("consul://{}/?{}", agent.addr(), tuning.query());
+    let mut cast = Cast::enter(&url(&datacenter.clients[0]), &url(&datacenter.clients[1])).await;
+    let raw = Consul::raw(&datacenter.clients[1]);
+    for how in ["kept", "frozen", "wiped"] {
+        let agent = &mut datacenter.clients[0];
+        match how {
+            "frozen" => agent.pause().unwrap(),
+            "wiped" => agent.wipe(),
+            _ => agent.kill(),
+        }
+        // Longer than it takes its peers to notice.
+        sleep(long(12, 60)).await;
+        let lost = raw.alive("book").await.unwrap().len();
+        println!("measured: of an agent that is {how}, the catalog takes {lost} of 4 for alive");
+        assert!(cast.watch.snapshot().freshness().is_fresh());
+        if how == "frozen" {
+            agent.resume().unwrap();
+        } else {
+            agent.start().await.unwrap();
+        }
+        let begun = Instant::now();
+        eventually(RETURNS, "all are alive", async || {
+            raw.alive("book").await.is_ok_and(|alive| alive.len() == 4)
+        })
+        .await;
+        cast.is_exact(Duration::from_secs(1)).await;
+        println!("measured: all are back {:.1?} after it was back", begun.elapsed());
+    }
+    cast.end_unharmed().await;
 }

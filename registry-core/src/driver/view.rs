@@ -3,8 +3,8 @@
 //! A registry that was wiped, cut off or restarted looks like a service that lost most of its instances at
 //! once. So unannounced losses within one `grace` are counted together, and from the moment that more than
 //! half of what was there is gone, what goes stays listed, marked as held, until `grace` has passed. Within one
-//! `grace` after an outage no loss is believed, however small: owners return one by one, and who reads the
-//! registry in between sees a part of them.
+//! `grace` after that, or after an outage, no loss is believed, however small: owners return one by one, and who
+//! reads the registry in between sees a part of them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,6 +23,8 @@ use crate::time::after;
 struct Loss {
     at: Instant,
     held: bool,
+    /// More than half were gone by then.
+    mass: bool,
 }
 
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub(crate) struct View {
     readable_since: Option<Instant>,
     /// Whether it had been unreadable before that.
     had_outage: bool,
+    /// When more than half were gone last, or some of them came back.
+    mass_loss_at: Option<Instant>,
 }
 
 impl View {
@@ -49,6 +53,7 @@ impl View {
             losses: std::collections::HashMap::new(),
             readable_since: None,
             had_outage: false,
+            mass_loss_at: None,
         }
     }
 
@@ -82,16 +87,16 @@ impl View {
                     .collect();
                 drop(present);
                 let removed = self.remove(gone, now);
-                self.put(all) || removed
+                self.put(all, now) || removed
             }
             Update::Delta { put, gone } => {
                 let removed = self.remove(gone, now);
-                self.put(put) || removed
+                self.put(put, now) || removed
             }
         }
     }
 
-    fn put(&mut self, instances: Vec<Instance>) -> bool {
+    fn put(&mut self, instances: Vec<Instance>, now: Instant) -> bool {
         let mut changed = false;
         for instance in instances {
             let before = self.instances.get(instance.id());
@@ -101,7 +106,9 @@ impl View {
             }
             changed = true;
             self.confirmed += usize::from(!was_confirmed);
-            self.losses.remove(instance.id());
+            if self.losses.remove(instance.id()).is_some_and(|loss| loss.mass) {
+                self.mass_loss_at = Some(now);
+            }
             let id = instance.id().clone();
             self.instances.insert_mut(id, Listed::new(Arc::new(instance), false));
         }
@@ -134,7 +141,12 @@ impl View {
         let was = self.confirmed + self.losses.len();
         let after_outage = self.had_outage
             && self.readable_since.is_some_and(|since| now.saturating_duration_since(since) < grace);
-        let hold = !grace.is_zero() && (after_outage || (self.losses.len() + lost.len()) * 2 > was);
+        let after_mass_loss = self.mass_loss_at.is_some_and(|at| now.saturating_duration_since(at) < grace);
+        let mass = (self.losses.len() + lost.len()) * 2 > was;
+        if mass {
+            self.mass_loss_at = Some(now);
+        }
+        let hold = !grace.is_zero() && (after_outage || after_mass_loss || mass);
         self.confirmed -= lost.len();
         for id in lost {
             if hold {
@@ -146,7 +158,7 @@ impl View {
                 self.instances.remove_mut(&id);
             }
             if !grace.is_zero() {
-                self.losses.insert(id, Loss { at: now, held: hold });
+                self.losses.insert(id, Loss { at: now, held: hold, mass });
             }
         }
         true

@@ -52,6 +52,23 @@ fn single_expiries_in_a_row_count_together() {
     assert_eq!(shown(&view), (vec![], vec![2, 3]));
 }
 
+/// What an agent of Consul does that was away: all it has is there again, then some is not, then all is.
+#[test]
+fn who_came_back_from_a_mass_loss_is_not_believed_gone_at_once() {
+    let (mut view, t) = (View::new(GRACE), Instant::now());
+    view.apply(full(0..4), t);
+    view.apply(full([]), t);
+    let back = t + GRACE - Duration::from_secs(1);
+    view.apply(full(0..4), back);
+    assert_eq!(view.held(), 0);
+    view.apply(gone([0, 1], Removal::Expired), back + GRACE / 2);
+    assert_eq!(shown(&view), (vec![2, 3], vec![0, 1]));
+    view.apply(full(0..4), back + GRACE / 2 + Duration::from_secs(1));
+    // Such a loss is no mass loss itself, and so this ends.
+    view.apply(gone([0], Removal::Expired), back + GRACE);
+    assert_eq!(shown(&view), (vec![1, 2, 3], vec![]));
+}
+
 #[test]
 fn losses_far_apart_do_not_count_together() {
     let (mut view, t) = (View::new(GRACE), Instant::now());

@@ -60,6 +60,12 @@ impl HttpClient {
         Self { pool: pool(), waiting: pool(), at_once: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
+    /// The same client over the same connections, whose requests take turns with none of this one's.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self { at_once: Arc::new(Semaphore::new(AT_ONCE)), ..self.clone() }
+    }
+
     /// Sends a request, whose URI has a path and a query, and waits for all of the answer. `what` is it, in an error.
     /// Dropped half way, it closes the connection. Of all who send at the same time some wait for others, so that a
     /// server that counts connections sees few; `within` is for all of it.
