@@ -6,21 +6,17 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use callsign_core::{Claim, Error, ErrorKind, Instance, Kept, Lease, Loss, Result, State, Terms};
-use http::Method;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
-use crate::agent::{Agent, Path, Turn};
+use crate::agent::{Agent, Path};
 use crate::check::{Check, Definition, definitions};
-use crate::error::{SHOWN, is_unknown, refusal};
-use crate::wire::{
-    AGAIN, Check as Checked, Entry, Format, Health, Registration, Service, beat_id, beats, encode, is_older,
-    new_incarnation, service_id, worst,
-};
+use crate::error::{SHOWN, is_unknown};
+use crate::own::{Found, Own};
+use crate::pending::Pending;
+use crate::wire::{AGAIN, Format, Health, Registration, encode, new_incarnation, service_id};
 
 /// When to look whether the catalog has what the agent was told: agents tell it a moment later.
 const LOOKS: [Duration; 7] = [
@@ -38,20 +34,17 @@ const PATIENCE: usize = 2;
 
 #[derive(Debug)]
 pub(crate) struct ConsulLease {
-    agent: Agent,
+    own: Own,
     format: Format,
     check: Check,
     ttl: Duration,
-    service: String,
-    id: String,
-    what: String,
-    /// Whose entry it is; from the first claim on.
-    mark: Option<String>,
     /// Whether the check warns, so that nobody calls who leaves.
     warns: bool,
     /// When Consul heard of us last.
     heard: Option<Instant>,
-    /// A write was broken off, and may still come to be.
+    /// What was to be written last, while it is not known whether it is.
+    pending: Pending,
+    /// A write was not answered, and may still come to be.
     unsure: bool,
     /// How often the entry had to be written although the agent had it so already.
     again: u32,
@@ -59,27 +52,11 @@ pub(crate) struct ConsulLease {
     unreached: bool,
 }
 
-/// What the agent has under the id.
-struct Found {
-    service: Service,
-    checks: Vec<Checked>,
-}
-
-impl Found {
-    /// Whether its owner lives, as far as can be known.
-    fn lives(&self) -> bool {
-        match self.service.incarnation() {
-            Some(_) => beats(&self.service, &self.checks),
-            None => worst(&self.checks) != Health::Critical,
-        }
-    }
-}
-
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Told<'a> {
+struct Told {
     #[serde(flatten)]
-    registration: &'a Registration,
+    registration: Registration,
     checks: Vec<Definition>,
 }
 
@@ -90,15 +67,6 @@ struct Beat<'a> {
     output: &'a str,
 }
 
-/// As the agent's health endpoint answers.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Aggregated {
-    service: Service,
-    #[serde(default)]
-    checks: Option<Vec<Checked>>,
-}
-
 impl ConsulLease {
     pub(crate) fn new(
         agent: Agent,
@@ -107,18 +75,21 @@ impl ConsulLease {
         instance: &Instance,
         ttl: Duration,
     ) -> Self {
-        let id = service_id(instance.service(), instance.id());
-        Self {
+        let own = Own {
             agent,
+            service: instance.service().to_string(),
+            id: service_id(instance.service(), instance.id()),
+            what: format!("registration of {}/{}", instance.service(), instance.id()),
+            mark: None,
+        };
+        Self {
+            own,
             format,
             check,
             ttl,
-            service: instance.service().to_string(),
-            what: format!("registration of {}/{}", instance.service(), instance.id()),
-            id,
-            mark: None,
             warns: false,
             heard: None,
+            pending: Pending::default(),
             unsure: false,
             again: 0,
             unreached: false,
@@ -127,90 +98,15 @@ impl ConsulLease {
 
     /// What the agent is to have.
     fn wanted(&self, instance: &Instance) -> Result<Registration> {
-        let mut wanted = encode(self.format, instance, self.mark())?;
+        let mut wanted = encode(self.format, instance, self.own.mark())?;
         if self.again > 0 {
             wanted.meta.insert(AGAIN.to_owned(), self.again.to_string());
         }
         Ok(wanted)
     }
 
-    fn mark(&self) -> &str {
-        self.mark.as_deref().unwrap_or_default()
-    }
-
-    fn check_id(&self) -> String {
-        beat_id(self.mark())
-    }
-
     fn status(&self) -> &'static str {
         if self.warns { "warning" } else { "passing" }
-    }
-
-    /// What the agent has under the id.
-    async fn found(&self) -> Result<Option<Found>> {
-        let path = Path::new(&["agent", "health", "service", "id", &self.id]).with("format", "json");
-        let answer = self.agent.ask(&self.what, Method::GET, path, Bytes::new(), Turn::Now).await?;
-        match answer.status.as_u16() {
-            404 => Ok(None),
-            // The status of the answer is that of the service.
-            200 | 429 | 503 => {
-                let Ok(found) = self.agent.parsed::<Aggregated>(&self.what, &answer) else {
-                    return Err(refusal(&self.what, self.agent.name(), &answer));
-                };
-                Ok(Some(Found { service: found.service, checks: found.checks.unwrap_or_default() }))
-            }
-            _ => Err(refusal(&self.what, self.agent.name(), &answer)),
-        }
-    }
-
-    /// What the catalog has under the id, of all nodes; `None` if we may not read it.
-    async fn in_catalog<T: DeserializeOwned>(&self, endpoint: &str, field: &str) -> Result<Option<Vec<T>>> {
-        // In Consul's language of filters a string has the escapes of Go's.
-        let filter = format!("{field} == {}", serde_json::Value::from(self.id.as_str()));
-        let path = Path::new(&["health", endpoint, &self.service]).with("filter", &filter);
-        let answer = self.agent.get(&self.what, path).await;
-        let answer = answer.and_then(|answer| self.agent.complete(&self.what, answer, false));
-        match answer {
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(None),
-            answer => {
-                let entries: Option<Vec<T>> = self.agent.parsed(&self.what, &answer?)?;
-                Ok(Some(entries.unwrap_or_default()))
-            }
-        }
-    }
-
-    /// The checks alone, which say whose the entries are: for a service of a thousand instances a tenth of the work.
-    async fn checks_in_catalog(&self) -> Result<Option<Vec<Checked>>> {
-        self.in_catalog("checks", "ServiceID").await
-    }
-
-    /// Whether a later registration has the id on another node, and that node is not lost.
-    async fn has_successor(&self, checks: &[Checked]) -> Result<bool> {
-        let is_later = |mark: &str| is_older(self.mark(), mark);
-        if !checks.iter().filter_map(Checked::mark).any(is_later) {
-            return Ok(false);
-        }
-        let entries = self.in_catalog::<Entry>("service", "Service.ID").await?.unwrap_or_default();
-        Ok(entries.iter().any(|entry| entry.lives() && entry.service.incarnation().is_some_and(is_later)))
-    }
-
-    fn is_our_beat(&self, check: &Checked) -> bool {
-        self.mark.is_some() && check.mark() == self.mark.as_deref()
-    }
-
-    fn is_ours(&self, service: &Service) -> bool {
-        self.mark.is_some() && service.incarnation() == self.mark.as_deref()
-    }
-
-    /// What became of our entry, by what the agent has.
-    fn judge(&self, found: Option<&Found>) -> Kept {
-        match found {
-            None => Kept::Lost,
-            // Whose time is over owns nothing.
-            Some(found) if !found.lives() => Kept::Lost,
-            Some(found) if self.is_ours(&found.service) => Kept::Kept,
-            Some(_) => Kept::Superseded,
-        }
     }
 
     /// What only the agent knows.
@@ -220,7 +116,7 @@ impl ConsulLease {
         if let Some(check) = failing.filter(|_| !self.unreached) {
             let said: String = check.output.chars().take(SHOWN).collect();
             warn!(
-                id = self.id,
+                id = self.own.id,
                 check = check.id,
                 said,
                 "registered, and not listed: a check of Consul fails"
@@ -229,21 +125,28 @@ impl ConsulLease {
         self.unreached = failing.is_some();
     }
 
+    /// Waits until it is known what became of a write that was broken off.
+    async fn settle(&mut self) {
+        if let Some(answer) = self.pending.settle().await {
+            self.unsure = answer.is_err();
+        }
+    }
+
     async fn tell(&mut self, instance: &Instance) -> Result<()> {
         let registration = self.wanted(instance)?;
         self.warns = instance.state() != State::Up;
         // Not critical until the first beat, which is how Consul begins by itself.
-        let checks = definitions(&self.check, instance, &self.check_id(), self.status(), self.ttl);
-        let told = Told { registration: &registration, checks };
+        let checks = definitions(&self.check, instance, &self.own.check_id(), self.status(), self.ttl);
+        let told = Told { registration, checks };
         let path = Path::new(&["agent", "service", "register"]).with("replace-existing-checks", "true");
+        let (agent, what, began) = (self.own.agent.clone(), self.own.what.clone(), Instant::now());
         self.unsure = true;
-        let began = Instant::now();
-        let answer = self.agent.put(&self.what, path, &told).await?;
-        self.agent.checked(&self.what, answer)?;
+        let answer = self.pending.send(async move { agent.put(&what, path, &told).await }).await?;
         self.unsure = false;
+        self.own.agent.checked(&self.own.what, answer)?;
         // A check that there was keeps its state, whatever the registration says of it.
         if self.heard.replace(began).is_some() && self.beat().await? == Kept::Lost {
-            let text = format!("{}: its check is gone already", self.what);
+            let text = format!("{}: its check is gone already", self.own.what);
             return Err(Error::new(ErrorKind::Unavailable, text));
         }
         Ok(())
@@ -251,14 +154,28 @@ impl ConsulLease {
 
     async fn beat(&mut self) -> Result<Kept> {
         let began = Instant::now();
-        let path = Path::new(&["agent", "check", "update", &self.check_id()]);
-        let answer = self.agent.put(&self.what, path, &Beat { status: self.status(), output: "" }).await?;
+        let path = Path::new(&["agent", "check", "update", &self.own.check_id()]);
+        let answer =
+            self.own.agent.put(&self.own.what, path, &Beat { status: self.status(), output: "" }).await?;
         if is_unknown(&answer) {
             return Ok(Kept::Lost);
         }
-        self.agent.checked(&self.what, answer)?;
+        self.own.agent.checked(&self.own.what, answer)?;
         self.heard = Some(began);
         Ok(Kept::Kept)
+    }
+
+    /// Waits until the catalog has it no more, as agents tell it a moment later: who ends then is not called any more. An
+    /// agent that cannot tell it does so when it can.
+    async fn disappears(&self) {
+        for look in LOOKS {
+            match self.own.checks_in_catalog().await {
+                Ok(Some(checks)) if checks.iter().any(|check| self.own.is_our_beat(check)) => {
+                    sleep(look).await;
+                }
+                _ => return,
+            }
+        }
     }
 
     /// An agent takes what the catalog then refuses, and does not say so. One that could not tell the catalog for
@@ -267,14 +184,14 @@ impl ConsulLease {
         let patience = if waits { PATIENCE } else { 0 };
         for look in LOOKS.into_iter().chain(std::iter::repeat_n(Duration::from_secs(1), patience)) {
             sleep(look).await;
-            let Some(checks) = self.checks_in_catalog().await? else {
+            let Some(checks) = self.own.checks_in_catalog().await? else {
                 debug!(
-                    id = self.id,
+                    id = self.own.id,
                     "the catalog may not be read, so that the registration is not confirmed"
                 );
                 return Ok(());
             };
-            if checks.iter().any(|check| self.is_our_beat(check) && check.health() != Health::Critical) {
+            if checks.iter().any(|check| self.own.is_our_beat(check) && check.health() != Health::Critical) {
                 return Ok(());
             }
             if self.heard.is_none_or(|heard| heard.elapsed() > self.ttl / 3)
@@ -285,8 +202,8 @@ impl ConsulLease {
         }
         let text = format!(
             "{}: agent {} took it and the catalog does not have it: the agent's log says why",
-            self.what,
-            self.agent.name()
+            self.own.what,
+            self.own.agent.name()
         );
         Err(Error::new(ErrorKind::Unavailable, text))
     }
@@ -295,22 +212,23 @@ impl ConsulLease {
 #[async_trait]
 impl Lease for ConsulLease {
     async fn claim(&mut self, how: Claim, instance: &Instance) -> Result<Option<Terms>> {
+        self.settle().await;
         // One that was broken off is ours all the same.
-        if self.mark.is_none() {
-            self.mark = Some(new_incarnation());
+        if self.own.mark.is_none() {
+            self.own.mark = Some(new_incarnation());
         }
         if how == Claim::Again {
-            let found = self.found().await?;
-            if self.judge(found.as_ref()) == Kept::Superseded {
+            let found = self.own.found().await?;
+            if self.own.judge(found.as_ref()) == Kept::Superseded {
                 return Ok(None);
             }
             // What it has already it tells the catalog of once a minute, also if that has lost it.
             let wanted = self.wanted(instance)?;
-            if found.is_some_and(|found| self.is_ours(&found.service) && found.service.is(&wanted)) {
+            if found.is_some_and(|found| self.own.is_ours(&found.service) && found.service.is(&wanted)) {
                 self.again = self.again.wrapping_add(1);
             }
-            if let Some(checks) = self.checks_in_catalog().await?
-                && self.has_successor(&checks).await?
+            if let Some(checks) = self.own.checks_in_catalog().await?
+                && self.own.has_successor(&checks).await?
             {
                 return Ok(None);
             }
@@ -322,6 +240,7 @@ impl Lease for ConsulLease {
     }
 
     async fn renew(&mut self) -> Result<Kept> {
+        self.settle().await;
         // A beat would bring back what has expired, and others may have taken notice.
         if self.heard.is_none_or(|heard| heard.elapsed() > self.ttl) {
             return Ok(Kept::Lost);
@@ -330,7 +249,8 @@ impl Lease for ConsulLease {
     }
 
     async fn write(&mut self, instance: &Instance) -> Result<Kept> {
-        let kept = self.judge(self.found().await?.as_ref());
+        self.settle().await;
+        let kept = self.own.judge(self.own.found().await?.as_ref());
         if kept == Kept::Kept {
             self.tell(instance).await?;
         }
@@ -338,19 +258,20 @@ impl Lease for ConsulLease {
     }
 
     async fn verify(&mut self, instance: &Instance) -> Result<Kept> {
-        let found = self.found().await?;
-        let kept = self.judge(found.as_ref());
+        self.settle().await;
+        let found = self.own.found().await?;
+        let kept = self.own.judge(found.as_ref());
         if kept != Kept::Kept {
             return Ok(kept);
         }
         let wanted = self.wanted(instance)?;
         let Some(found) = found.filter(|found| found.service.is(&wanted)) else { return Ok(Kept::Lost) };
         self.note(&found);
-        let Some(checks) = self.checks_in_catalog().await? else { return Ok(Kept::Kept) };
-        if self.has_successor(&checks).await? {
+        let Some(checks) = self.own.checks_in_catalog().await? else { return Ok(Kept::Kept) };
+        if self.own.has_successor(&checks).await? {
             return Ok(Kept::Superseded);
         }
-        Ok(if checks.iter().any(|check| self.is_our_beat(check)) { Kept::Kept } else { Kept::Lost })
+        Ok(if checks.iter().any(|check| self.own.is_our_beat(check)) { Kept::Kept } else { Kept::Lost })
     }
 
     async fn lost(&mut self) -> Loss {
@@ -360,7 +281,8 @@ impl Lease for ConsulLease {
     }
 
     async fn release(&mut self) -> Result<()> {
-        if self.mark.is_none() {
+        self.settle().await;
+        if self.own.mark.is_none() {
             return Ok(());
         }
         let looks = if self.unsure { 3 } else { 1 };
@@ -368,13 +290,14 @@ impl Lease for ConsulLease {
             if look > 0 {
                 sleep(Duration::from_millis(100)).await;
             }
-            match self.found().await? {
-                Some(found) if self.is_ours(&found.service) => {
-                    let path = Path::new(&["agent", "service", "deregister", &self.id]);
-                    let answer = self.agent.put(&self.what, path, &()).await?;
+            match self.own.found().await? {
+                Some(found) if self.own.is_ours(&found.service) => {
+                    let path = Path::new(&["agent", "service", "deregister", &self.own.id]);
+                    let answer = self.own.agent.put(&self.own.what, path, &()).await?;
                     if answer.status.as_u16() != 404 {
-                        self.agent.checked(&self.what, answer)?;
+                        self.own.agent.checked(&self.own.what, answer)?;
                     }
+                    self.disappears().await;
                     break;
                 }
                 _ => {}

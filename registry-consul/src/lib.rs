@@ -28,6 +28,8 @@ mod doubt;
 mod environment;
 mod error;
 mod lease;
+mod own;
+mod pending;
 mod query;
 mod registry;
 mod source;
