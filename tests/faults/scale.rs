@@ -76,8 +76,9 @@ pub(crate) async fn row_20_a_thousand_return<F: Served>() {
     until(&mut watch, Duration::from_secs(5), "all are listed", |s| confirmed(s).len() == 1000).await;
     let recorder = Recorder::start(watch.clone());
     fixture.wipe().await.unwrap();
-    fixture.start().await.unwrap();
+    // It takes some before it says that it has started.
     let (mut last, mut asked, mut peak) = (0, Instant::now(), 0.0_f64);
+    fixture.start().await.unwrap();
     let took = eventually(Duration::from_secs(20), "all are back", async || {
         sleep(Duration::from_secs(1)).await;
         // What came while either was answered counts for both: from the first question to the last answer.

@@ -100,8 +100,6 @@ impl Fixture for ConsulFixture {
             ttl: Some(Duration::from_secs(2)),
             // It is noticed by a renewal or a look at the own entry.
             restored: Duration::from_secs(6),
-            // Each change costs Consul and us a list of all of them, which is not asked for all the time.
-            follows: Duration::from_secs(3),
             metadata: 16 * 1024,
             seeds: 4,
             ..Caps::default()
