@@ -68,8 +68,8 @@ pub(crate) enum Turn {
     Now,
     /// With other lists.
     List,
-    /// With nobody: it is answered once something has changed, and within this time.
-    Wait(Duration),
+    /// With nobody: it is answered once something has changed, and within this time, by some bytes.
+    Wait(Duration, usize),
 }
 
 /// A path and a query under construction.
@@ -157,7 +157,7 @@ impl Agent {
         let answer = match turn {
             Turn::Now => http.send(what, request, self.timeout()).await,
             Turn::List => lists.send(what, request, self.timeout()).await,
-            Turn::Wait(within) => http.send_and_wait(what, request, within).await,
+            Turn::Wait(within, bytes) => http.send_and_wait(what, request, within, bytes).await,
         };
         answer.map_err(|error| error.context("Consul's agent"))
     }

@@ -52,6 +52,11 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// How many bytes it has.
+    pub(crate) fn bytes(&self) -> usize {
+        self.body.len()
+    }
+
     pub(crate) fn said(&self) -> impl ExactSizeIterator<Item = &Said> {
         self.entries.iter().map(|(_, said)| &**said)
     }

@@ -109,11 +109,11 @@ impl Query {
         }
     }
 
-    /// Asks for what is another than at an index, or as it is after a while.
-    pub(crate) async fn change(&self, index: u64) -> Result<HttpAnswer> {
+    /// Asks for what is another than at an index, or as it is after a while. The answer will have some `bytes`.
+    pub(crate) async fn change(&self, index: u64, bytes: usize) -> Result<HttpAnswer> {
         let path =
             self.path().with("index", &index.to_string()).with("wait", &format!("{}s", WAIT.as_secs()));
-        self.judged(self.ask(path, Turn::Wait(WAIT + LATE)).await?)
+        self.judged(self.ask(path, Turn::Wait(WAIT + LATE, bytes)).await?)
     }
 
     /// Asks the agent's server, whichever it is, for no more than the index of the service.

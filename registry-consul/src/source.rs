@@ -143,11 +143,11 @@ impl ConsulSource {
     }
 
     async fn answer(&mut self) -> Result<HttpAnswer> {
-        let Self { query, doubt, .. } = self;
+        let Self { query, doubt, answer, .. } = self;
         let answer = match self.index {
             Some(index) if index > 0 && !doubt.is_overdue() => tokio::select! {
                 biased;
-                answer = query.change(index) => answer?,
+                answer = query.change(index, answer.bytes()) => answer?,
                 answer = doubt.proves(query, index) => answer?,
             },
             _ => doubt.list(query).await?,

@@ -16,8 +16,13 @@ use crate::error::{Error, ErrorKind, Result};
 const MOST: usize = 256 << 20;
 
 impl Pool {
-    /// Sends a request and reads all of its answer.
-    pub(super) async fn exchange(&self, what: &str, request: Request<Bytes>) -> Result<HttpAnswer> {
+    /// Sends a request and reads all of its answer, which may have some `bytes`.
+    pub(super) async fn exchange(
+        &self,
+        what: &str,
+        request: Request<Bytes>,
+        bytes: usize,
+    ) -> Result<HttpAnswer> {
         let mut request = request.map(Full::new);
         let host = match self.server() {
             Target::Tcp(address) => HeaderValue::try_from(address.to_string()).map_err(|error| {
@@ -32,7 +37,7 @@ impl Pool {
             // To be asked again on another connection, if the server has closed this one meanwhile.
             let again = (connection.used && asks).then(|| request.clone());
             match connection.sender.try_send_request(request).await {
-                Ok(answer) => return self.read(what, answer, connection).await,
+                Ok(answer) => return self.read(what, answer, connection, bytes).await,
                 Err(mut error) => {
                     let unsent = error.take_message().filter(|_| connection.used);
                     let Some(again) = unsent.or(again) else {
@@ -50,11 +55,13 @@ impl Pool {
         what: &str,
         answer: Response<Incoming>,
         connection: Connection,
+        bytes: usize,
     ) -> Result<HttpAnswer> {
         let (head, mut rest) = answer.into_parts();
         // In one piece from the start: ten thousand instances take their room, and twice that if they were put together
         // in the end.
-        let mut body = Vec::new();
+        // A little more than before, as lists grow by and by.
+        let mut body = Vec::with_capacity(bytes.saturating_add(bytes / 16).min(MOST));
         while let Some(frame) = rest.frame().await {
             let frame = frame.map_err(|error| {
                 self.broke(what, "the connection broke in the middle of the answer", &error)

@@ -78,12 +78,13 @@ impl HttpClient {
         let turn = timeout(within, self.at_once.acquire()).await;
         let Ok(_turn) = turn else { return Err(self.late(what, within)) };
         let left = within.saturating_sub(begun.elapsed());
-        timeout(left, self.pool.exchange(what, request))
+        timeout(left, self.pool.exchange(what, request, 0))
             .await
             .unwrap_or_else(|_| Err(self.late(what, within)))
     }
 
-    /// The same for a request that the server answers once something has happened: it has a connection to itself.
+    /// The same for a request that the server answers once something has happened: it has a connection to itself. There
+    /// is room for some `bytes` of the answer at once, which spares a large one its copies; 0 says nothing.
     ///
     /// # Errors
     /// [`Unavailable`](ErrorKind::Unavailable): no connection, or one that broke.
@@ -94,8 +95,9 @@ impl HttpClient {
         what: &str,
         request: Request<Bytes>,
         within: Duration,
+        bytes: usize,
     ) -> Result<HttpAnswer> {
-        timeout(within, self.waiting.exchange(what, request))
+        timeout(within, self.waiting.exchange(what, request, bytes))
             .await
             .unwrap_or_else(|_| Err(self.late(what, within)))
     }
