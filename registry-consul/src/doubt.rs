@@ -29,6 +29,8 @@ pub(crate) struct Doubt {
     every: Duration,
     check_at: Instant,
     look_at: Instant,
+    /// An index that was looked up and that a list had no trace of.
+    disproved: u64,
     /// Of the last good answer.
     good_at: Option<Instant>,
     rng: fastrand::Rng,
@@ -38,7 +40,7 @@ impl Doubt {
     /// `check` is how often to ask whether we may still read.
     pub(crate) fn new(check: Duration, rng: fastrand::Rng) -> Self {
         let now = Instant::now();
-        Self { every: check.min(CHECK), check_at: now, look_at: now, good_at: None, rng }
+        Self { every: check.min(CHECK), check_at: now, look_at: now, disproved: 0, good_at: None, rng }
     }
 
     /// Whether all was to be asked for long ago, and changes kept coming in between.
@@ -70,8 +72,13 @@ impl Doubt {
                 let looked = query.look().await?;
                 self.look_at = Instant::now() + self.spread(LOOK);
                 match query.is_led(&looked) {
-                    Ok(()) if index_of(&looked) <= index => continue,
-                    Ok(()) => self.list(query).await?,
+                    Ok(()) if index_of(&looked) == index || self.disproved == index_of(&looked) => continue,
+                    // One that is lower is that of a restored Consul, or of a server that is behind: the leader knows.
+                    Ok(()) => {
+                        let answer = self.list(query).await?;
+                        self.disproved = if index_of(&answer) == index { index_of(&looked) } else { 0 };
+                        answer
+                    }
                     // There was none for long, and what is cached or stale would still be answered.
                     Err(error) if query.scope.consistency.suffices() => return Err(error),
                     // It is answered once there is a leader. Where none comes, it is this that makes the agent go to

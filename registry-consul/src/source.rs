@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use callsign_core::{HttpAnswer, Instance, InstanceId, Removal, Result, ServiceName, Source, Update};
+use callsign_core::{
+    Error, ErrorKind, HttpAnswer, Instance, InstanceId, Removal, Result, ServiceName, Source, Update,
+};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
@@ -28,6 +30,8 @@ pub(crate) struct ConsulSource {
     doubt: Doubt,
     /// Of the last answer; `None` before the first.
     index: Option<u64>,
+    /// That from which it went back just now.
+    known: Option<u64>,
     /// The last answer, and what it listed.
     answer: Answer,
     listed: HashMap<InstanceId, Listed>,
@@ -51,6 +55,7 @@ impl ConsulSource {
             query: Query::new(agent, service, scope),
             doubt: Doubt::new(check, rng),
             index: None,
+            known: None,
             answer: Answer::default(),
             listed: HashMap::new(),
             bad: HashMap::new(),
@@ -114,8 +119,18 @@ impl ConsulSource {
             // A restarted or restored Consul counts anew, and waiting for the old index could take for ever; or the
             // server that the agent follows is behind, and what it told us is old. The leader knows.
             debug!(service = %self.query.service, index, before, "Consul's index went back");
+            self.known = before;
             self.index = Some(0);
             return Ok(None);
+        }
+        if let Some(known) = self.known.take().filter(|known| index < *known) {
+            // What is not there may come back by and by, as after an outage.
+            let text = format!(
+                "agent {}, {}: Consul was restored or has lost its data: its index went from {known} back to {index}",
+                self.query.agent.name(),
+                self.query.what
+            );
+            return Err(Error::new(ErrorKind::Unavailable, text));
         }
         let skipped = self.bad.len();
         let (service, taking) = (&self.query.service, &self.query.scope.taking);
@@ -214,6 +229,7 @@ impl Source for ConsulSource {
 
     fn relist(&mut self) {
         self.index = None;
+        self.known = None;
     }
 
     fn skipped(&self) -> usize {

@@ -109,13 +109,26 @@ impl Recorder {
         let has_all = |snapshot: &Snapshot| all.iter().all(|id| snapshot.get(id).is_some());
         let start = history.iter().position(|(_, snapshot)| has_all(snapshot)).expect("never complete");
         for (at, snapshot) in &history[start..] {
+            let missing: Vec<_> = all.iter().filter(|id| snapshot.get(id).is_none()).take(10).collect();
             assert!(
-                has_all(snapshot),
-                "{:?} after it was complete: {snapshot:?}",
-                at.duration_since(history[start].0)
+                missing.is_empty(),
+                "{:?} after it was complete, {missing:?} and maybe others are missing:{}",
+                at.duration_since(history[start].0),
+                timeline(&history)
             );
         }
     }
+}
+
+/// What was seen, a line for each.
+fn timeline(history: &[(Instant, Arc<Snapshot>)]) -> String {
+    let line = |(at, snapshot): &(Instant, Arc<Snapshot>)| {
+        let held = snapshot.iter().filter(|listed| listed.is_held()).count();
+        let (since, revision) = (at.duration_since(history[0].0), snapshot.revision());
+        let freshness = format!("{:.60?}", snapshot.freshness());
+        format!("\n{since:.1?} revision {revision}: {} and {held} held, {freshness}", snapshot.len() - held)
+    };
+    history.iter().map(line).collect()
 }
 
 /// The ids that a snapshot lists, held or not.

@@ -2,16 +2,41 @@
 
 use callsign_core::{ErrorKind, Registry, Snapshot};
 use callsign_testkit::consul::Consul;
+use callsign_testkit::record::{Recorder, confirmed};
 use callsign_testkit::wait::until;
 use tokio::time::Instant;
 
-use crate::{book, fresh, measured, open_at, secs};
+use crate::{book, fresh, measured, open_at, secs, start};
 
 fn leaderless(snapshot: &Snapshot) -> bool {
     let says = |error: &callsign_core::Error| {
         error.kind() == ErrorKind::Unavailable && error.to_string().contains("leader")
     };
     snapshot.len() == 1 && snapshot.freshness().is_stale() && snapshot.freshness().error().is_some_and(says)
+}
+
+/// A restored Consul has lost one of four, whose owner may be about to return: it is held, however few are missing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_restored_consul_lacks_is_held() {
+    let (consul, raw) = start().await;
+    for n in 1..=3 {
+        raw.register("book", &format!("i{n}"), "10.0.0.1", n).await.unwrap();
+    }
+    let registry = open_at(consul.addr(), "");
+    let mut watch = registry.watch(&book());
+    until(&mut watch, secs(5), "three", fresh(3)).await;
+    let snapshot = raw.snapshot().await.unwrap();
+    // What an agent has it would write again.
+    raw.write("elsewhere", "book", "10.0.0.1", 4).await.unwrap();
+    for n in 0..20 {
+        raw.register("others", &format!("e{n}"), "10.0.0.1", 1).await.unwrap();
+    }
+    until(&mut watch, secs(5), "four", fresh(4)).await;
+    let recorder = Recorder::start(watch.clone());
+    raw.restore(&snapshot).await.unwrap();
+    until(&mut watch, secs(15), "one is held", |s| s.len() == 4 && confirmed(s).len() == 3).await;
+    recorder
+        .check_never_missing(&["i1@n1", "i2@n1", "i3@n1", "book@elsewhere"].map(|id| id.parse().unwrap()));
 }
 
 /// Two of three servers are gone: who wants the truth is told at once that it cannot be had, who is content with what

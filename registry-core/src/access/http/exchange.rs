@@ -16,12 +16,14 @@ use crate::error::{Error, ErrorKind, Result};
 const MOST: usize = 256 << 20;
 
 impl Pool {
-    /// Sends a request and reads all of its answer, which may have some `bytes`.
+    /// Sends a request and reads all of its answer, which may have some `bytes`. Who `insists` is not told that the
+    /// server closed a kept connection meanwhile: what only asks is asked once more.
     pub(super) async fn exchange(
         &self,
         what: &str,
         request: Request<Bytes>,
         bytes: usize,
+        insists: bool,
     ) -> Result<HttpAnswer> {
         let mut request = request.map(Full::new);
         let host = match self.server() {
@@ -35,7 +37,7 @@ impl Pool {
         let mut connection = self.get().await.map_err(|error| self.unreached(&error))?;
         loop {
             // To be asked again on another connection, if the server has closed this one meanwhile.
-            let again = (connection.used && asks).then(|| request.clone());
+            let again = (insists && connection.used && asks).then(|| request.clone());
             match connection.sender.try_send_request(request).await {
                 Ok(answer) => return self.read(what, answer, connection, bytes).await,
                 Err(mut error) => {

@@ -78,13 +78,14 @@ impl HttpClient {
         let turn = timeout(within, self.at_once.acquire()).await;
         let Ok(_turn) = turn else { return Err(self.late(what, within)) };
         let left = within.saturating_sub(begun.elapsed());
-        timeout(left, self.pool.exchange(what, request, 0))
+        timeout(left, self.pool.exchange(what, request, 0, true))
             .await
             .unwrap_or_else(|_| Err(self.late(what, within)))
     }
 
     /// The same for a request that the server answers once something has happened: it has a connection to itself. There
     /// is room for some `bytes` of the answer at once, which spares a large one its copies; 0 says nothing.
+    /// A connection that breaks is an error, always: whoever waits for news of a server is to know that it went away.
     ///
     /// # Errors
     /// [`Unavailable`](ErrorKind::Unavailable): no connection, or one that broke.
@@ -97,7 +98,7 @@ impl HttpClient {
         within: Duration,
         bytes: usize,
     ) -> Result<HttpAnswer> {
-        timeout(within, self.waiting.exchange(what, request, bytes))
+        timeout(within, self.waiting.exchange(what, request, bytes, false))
             .await
             .unwrap_or_else(|_| Err(self.late(what, within)))
     }
