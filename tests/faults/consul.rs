@@ -15,8 +15,6 @@ rows! {
     outages:
         row_1_killed_for_a_minute, row_2_frozen_for_half_a_minute, row_3_down_for_ten_ttls, row_4_wiped,
         row_5_wiped_and_one_dead;
-    scale:
-        row_19_ten_thousand, row_20_a_thousand_return;
 }
 
 /// What only Consul has: agents, connections that are counted, and an index that can go back.

@@ -32,7 +32,6 @@ mod minority;
 mod outages;
 #[cfg(feature = "consul")]
 mod restarts;
-mod scale;
 mod scene;
 #[cfg(feature = "tls")]
 mod secured;

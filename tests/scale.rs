@@ -1,4 +1,9 @@
-//! Rows 19 and 20: 10,000 instances, a hundred of which change each second; a thousand registrations.
+//! Rows 19 and 20 of the fault matrix: 10,000 instances, a hundred of which change each second; a thousand registrations.
+//!
+//! Apart from the other rows, and one after the other: each keeps a machine busy, and has bounds of time.
+
+// Helpers of tests report by panicking, as tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -18,7 +23,6 @@ const URL: &str = "CALLSIGN_SCALE_URL";
 const INSTANCES: usize = 10_000;
 const CHURN: Duration = Duration::from_secs(8);
 
-/// Each of these rows keeps a machine busy, and has bounds of time.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
 fn now() -> u64 {
@@ -26,7 +30,7 @@ fn now() -> u64 {
 }
 
 /// Row 19: a process of its own loads 10,000 within 3 s and 64 MB, and follows the changes, each seen within a second.
-pub(crate) async fn row_19_ten_thousand<F: Served>() {
+async fn row_19_ten_thousand<F: Served>() {
     let _alone = ALONE.lock().await;
     let fixture = F::start_with(callsign::open).await;
     let service: ServiceName = "book".parse().unwrap();
@@ -34,7 +38,7 @@ pub(crate) async fn row_19_ten_thousand<F: Served>() {
     let link = fixture.another_link().await;
     let url = fixture.url_via(link.addr());
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "scale::follow", "--ignored", "--nocapture"]).env(URL, url);
+    command.args(["--exact", "follow", "--ignored", "--nocapture"]).env(URL, url);
     let mut follower = Program::spawn(&mut command).unwrap();
     let mut said = async || {
         let said = follower.said("follow: ", Duration::from_secs(60)).await;
@@ -67,7 +71,7 @@ pub(crate) async fn row_19_ten_thousand<F: Served>() {
 
 /// Row 20: a thousand registrations of one process return together from a wipe, within 20 s and with 200 writes a
 /// second at the most.
-pub(crate) async fn row_20_a_thousand_return<F: Served>() {
+async fn row_20_a_thousand_return<F: Served>() {
     let _alone = ALONE.lock().await;
     let fixture = F::start_with(callsign::open).await;
     let service: ServiceName = "book".parse().unwrap();
@@ -139,3 +143,23 @@ async fn follow() {
     let count = late.len();
     say(format!("p99_ms={p99} publishes_in_10_s={rate} changes={count} rss_kb={}", rss() / 1024));
 }
+
+macro_rules! on {
+    ($($name:ident: $fixture:ty),*) => {$(
+        mod $name {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn row_19_ten_thousand() {
+                crate::row_19_ten_thousand::<$fixture>().await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn row_20_a_thousand_return() {
+                crate::row_20_a_thousand_return::<$fixture>().await;
+            }
+        }
+    )*};
+}
+
+on! { etcd: callsign_testkit::etcd::EtcdFixture }
+#[cfg(feature = "consul")]
+on! { consul: callsign_testkit::consul::ConsulFixture }
