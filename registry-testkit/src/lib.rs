@@ -26,3 +26,4 @@ pub mod server;
 pub mod sockets;
 pub mod testbed;
 pub mod wait;
+pub mod zookeeper;
