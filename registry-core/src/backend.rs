@@ -161,8 +161,9 @@ pub enum Loss {
 /// What a successful claim came with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terms {
-    /// How long the entry outlives the last renewal, as the server granted it. `None`: it lives as long as
-    /// the process, and is not renewed.
+    /// How long the entry outlives the last renewal, as the server granted it; where a client library renews a session
+    /// for all that is registered under it, the last sign of life of that. `None`: it lives as long as the process, and
+    /// is not renewed.
     pub ttl: Option<Duration>,
 }
 
@@ -195,6 +196,11 @@ pub struct Terms {
 ///
 /// - Where `Lost` is said of another's entry, `claim(Again)` is what finds out whose it is. A `renew` that renews a lease
 ///   without looking at the entry says `Kept` of whatever has become of it; then `lost` or `verify` must tell.
+/// - Where one session holds what many leases have published, as in ZooKeeper, and whoever has it renews it, a `renew`
+///   asks nothing of the server: `Kept` while the session is connected, `Lost` once it has ended, and an `Err` between,
+///   so that the driver can tell that the entry is not confirmed. A session that lives on keeps what a `release` could
+///   not remove, for ever: a lease that is dropped with its entry in place must see that whoever uses the session next
+///   removes it.
 /// - An entry under the id that cannot be understood, or that has no owner, is another's.
 /// - An instance that is not [`Up`](crate::State::Up), in a format that holds no state: the entry is withdrawn
 ///   and the lease kept, and a later write of an instance that is up brings it back.
