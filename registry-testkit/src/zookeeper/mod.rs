@@ -108,6 +108,7 @@ impl Fixture for ZooKeeperFixture {
         Caps {
             second_claim: SecondClaim::TakesOver(Duration::from_secs(2)),
             ttl: Some(Duration::from_secs(3)),
+            one_session: true,
             restored: Duration::from_secs(2),
             // A server that was wiped has forgotten the session, and refuses whoever has seen more than it knows:
             // the client gives its session up after 1.4 times its timeout.

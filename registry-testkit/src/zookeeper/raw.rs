@@ -142,7 +142,12 @@ impl Raw {
     /// # Errors
     /// As [`put`](Self::put), or there is no such session.
     pub async fn end_session(&self, session: i64) -> io::Result<()> {
-        self.session(Some(session)).await?.close().await
+        let ended = self.session(Some(session)).await?.close().await;
+        // The server may close the connection before the answer is out: what counts is that it knows the session no more.
+        match self.session(Some(session)).await {
+            Ok(_) => ended.and(Err(io::Error::other(format!("session {session:#x} goes on")))),
+            Err(_) => Ok(()),
+        }
     }
 
     async fn session(&self, id: Option<i64>) -> io::Result<Session> {
