@@ -37,3 +37,5 @@ mod scene;
 #[cfg(feature = "tls")]
 mod secured;
 mod traffic;
+#[cfg(feature = "zk")]
+mod zk;

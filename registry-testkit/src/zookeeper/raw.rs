@@ -142,10 +142,10 @@ impl Raw {
     /// # Errors
     /// As [`put`](Self::put), or there is no such session.
     pub async fn end_session(&self, session: i64) -> io::Result<()> {
-        let ended = self.session(Some(session)).await?.close().await;
-        // The server may close the connection before the answer is out: what counts is that it knows the session no more.
+        self.session(Some(session)).await?.close().await?;
+        // What counts is that the server knows it no more.
         match self.session(Some(session)).await {
-            Ok(_) => ended.and(Err(io::Error::other(format!("session {session:#x} goes on")))),
+            Ok(_) => Err(io::Error::other(format!("session {session:#x} goes on"))),
             Err(_) => Ok(()),
         }
     }
@@ -207,6 +207,10 @@ fn allow((error, answer): (i32, Vec<u8>), allowed: &[i32]) -> io::Result<Option<
     }
 }
 
+fn is_closed(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
+}
+
 fn short() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "an answer of ZooKeeper ends too soon")
 }
@@ -234,7 +238,11 @@ impl Session {
     /// Ends the session, and not only the connection.
     async fn close(mut self) -> io::Result<()> {
         self.send(CLOSE_SESSION, &Bytes::default()).await?;
-        self.receive().await.map(drop)
+        match self.receive().await {
+            // The server closes the connection too, at times before the answer is out.
+            Err(error) if is_closed(&error) => Ok(()),
+            answer => answer.map(drop),
+        }
     }
 
     async fn write(&mut self, message: &[u8]) -> io::Result<()> {
