@@ -34,7 +34,13 @@ impl ZkLease {
 
     /// The client of the claim, while its session lives.
     fn live(&self) -> Option<&Client> {
-        self.client.as_ref().filter(|client| !client.state().is_terminated())
+        self.client.as_ref().filter(|client| self.entry.session.lives(client))
+    }
+
+    /// Waits for news of the node, and looks at it.
+    async fn listen(&mut self, client: &Client) -> Result<Kept, Said> {
+        self.own.heard().await;
+        self.look(client).await
     }
 
     /// Looks at the node, and is told of the next change from then on.
@@ -86,6 +92,7 @@ impl Lease for ZkLease {
         let Some(client) = self.live() else { return Ok(Kept::Lost) };
         match client.state() {
             SessionState::SyncConnected => Ok(Kept::Kept),
+            _ if self.entry.session.has_ended(client).await => Ok(Kept::Lost),
             _ => Err(self.entry.session.disconnected()),
         }
     }
@@ -133,15 +140,21 @@ impl Lease for ZkLease {
     }
 
     async fn lost(&mut self) -> Loss {
+        let session = Arc::clone(&self.entry.session);
         loop {
-            self.own.heard().await;
             let Some(client) = self.live().cloned() else { return Loss::Lost };
-            match self.look(&client).await {
+            let looked = tokio::select! {
+                biased;
+                () = session.found_ended(&client) => return Loss::Lost,
+                looked = self.listen(&client) => looked,
+            };
+            match looked {
                 Ok(kept) => {
                     if let Some(loss) = kept.loss() {
                         return loss;
                     }
                 }
+                Err(_) if self.live().is_none() => return Loss::Lost,
                 Err(error) => {
                     debug!(path = self.entry.path, %error, "cannot listen at the own node; trying again");
                     sleep(PAUSE).await;

@@ -2,6 +2,10 @@
 //!
 //! A disconnect is no expiry: the client library returns to the same session by itself. Only one that has ended is
 //! replaced, by whoever needs it first; nobody does so in the background.
+//!
+//! A ZooKeeper that lost its data refuses, without a word, whoever has seen more of it than it has, and a client would try
+//! until it gives its session up, 1.4 times its timeout later. So whoever waits for a lost connection asks for the same
+//! session as one who has seen nothing: then it is told that there is none.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -11,7 +15,7 @@ use std::time::Duration;
 
 use callsign_core::{Address, CredentialProvider, Error, ErrorKind, Result};
 use tokio::runtime::Handle;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, info};
 use zookeeper_client::{Client, SessionState, StateWatcher};
@@ -22,6 +26,9 @@ use crate::owners::{Left, Owners};
 /// The most bytes of paths that are watched for own nodes. Above 128 KiB the client library asks for its watches in a
 /// way that ends the session at the next reconnect; what is left of that is for the services that are followed.
 const WATCHED: usize = 96 * 1024;
+
+/// How often it is asked whether a session has ended that is not connected.
+const PROBE: Duration = Duration::from_secs(1);
 
 /// How an ensemble is reached.
 #[derive(Clone)]
@@ -42,6 +49,10 @@ pub(crate) struct Session {
     state: Mutex<State>,
     pub(crate) owners: Owners,
     watched: AtomicUsize,
+    /// The last session that has ended as ZooKeeper says, though its client does not know it.
+    ended: watch::Sender<i64>,
+    /// When that was asked last.
+    probed: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -66,6 +77,8 @@ impl Session {
             state: Mutex::default(),
             owners: Owners::default(),
             watched: AtomicUsize::new(0),
+            ended: watch::Sender::new(0),
+            probed: Mutex::default(),
         }
     }
 
@@ -75,14 +88,67 @@ impl Session {
         loop {
             let client = self.current().await?;
             let mut states = client.state_watcher();
-            match timeout_at(by, settled(&client, &mut states)).await {
+            let soon = by.min(Instant::now() + PROBE);
+            match timeout_at(soon, settled(&client, &mut states)).await {
                 Ok(true) => {
                     self.tidy(&client).await?;
                     return Ok(client);
                 }
                 Ok(false) => {}
-                Err(_) => return Err(self.disconnected()),
+                Err(_) if self.has_ended(&client).await => {}
+                Err(_) if Instant::now() >= by => return Err(self.disconnected()),
+                Err(_) => {}
             }
+        }
+    }
+
+    /// Whether a session has ended. If it is not connected ZooKeeper is asked, now and then.
+    pub(crate) async fn has_ended(&self, client: &Client) -> bool {
+        if !self.lives(client) {
+            return true;
+        }
+        if client.state() == SessionState::SyncConnected {
+            return false;
+        }
+        // Whoever comes while it is asked hears of it later.
+        let Ok(mut probed) = self.probed.try_lock() else { return false };
+        let before = probed.map(|at| at.elapsed());
+        if before.is_none_or(|before| before > PROBE * 5) {
+            // The client itself has tried already, or is about to.
+            *probed = Some(Instant::now());
+            return false;
+        }
+        if before.is_some_and(|before| before < PROBE) {
+            return false;
+        }
+        let connector = Client::connector()
+            .with_session(client.session().clone())
+            .with_session_timeout(self.ensemble.timeout)
+            .with_fail_eagerly()
+            // If the session lives it is its client's, and goes on.
+            .with_detached();
+        let asked = timeout(PROBE * 2, on(&self.ensemble.runtime, connector.connect(&self.hosts))).await;
+        *probed = Some(Instant::now());
+        let ended = matches!(asked, Ok(Err(zookeeper_client::Error::SessionExpired)));
+        if ended {
+            info!(ensemble = self.hosts, session = %client.session_id(), "ZooKeeper does not know the session any more");
+            self.ended.send_replace(client.session_id().0);
+        }
+        ended
+    }
+
+    /// Whether a session has not ended, as far as is known.
+    pub(crate) fn lives(&self, client: &Client) -> bool {
+        !client.state().is_terminated() && *self.ended.borrow() != client.session_id().0
+    }
+
+    /// Waits until a session is found to have ended before its client knows it. Cancel-safe.
+    pub(crate) async fn found_ended(&self, client: &Client) {
+        let session = client.session_id().0;
+        let mut ended = self.ended.subscribe();
+        if ended.wait_for(|ended| *ended == session).await.is_err() {
+            // Only if nobody is left to say so.
+            std::future::pending::<()>().await;
         }
     }
 
@@ -143,7 +209,7 @@ impl Session {
     async fn current(&self) -> Result<Client> {
         let asked = Instant::now();
         let mut state = self.state.lock().await;
-        if let Some(client) = state.client.as_ref().filter(|client| !client.state().is_terminated()) {
+        if let Some(client) = state.client.as_ref().filter(|client| self.lives(client)) {
             return Ok(client.clone());
         }
         if let Some((_, error)) = state.failed.as_ref().filter(|(at, _)| *at > asked) {
