@@ -34,6 +34,12 @@ impl Paths {
         self.roots.iter().map(|root| if root.is_empty() { "/" } else { root })
     }
 
+    /// Those below which services can be told apart: where a framework has no node of its own, all of ZooKeeper is below
+    /// it. Ours is meant to be looked at even so.
+    pub(crate) fn roots_of_services(&self) -> impl Iterator<Item = &str> {
+        self.roots().enumerate().filter(|(at, root)| *at == 0 || *root != "/").map(|(_, root)| root)
+    }
+
     /// The nodes of one service.
     pub(crate) fn of_service(&self, service: &ServiceName) -> Vec<String> {
         self.roots.iter().map(|root| format!("{root}/{service}")).collect()
@@ -117,6 +123,9 @@ mod tests {
         let paths = Paths::new("/a/b/", &[Format::Kratos, Format::Kitex, Format::Curator]);
         assert_eq!(paths.of_service(&book), ["/a/b/book", "/microservices/book", "/book", "/services/book"]);
         assert_eq!(paths.base(), "/a/b");
+        assert_eq!(paths.roots().count(), 4);
+        assert!(paths.roots_of_services().eq(["/a/b", "/microservices", "/services"]));
+        assert!(Paths::new("/", &[]).roots_of_services().eq(["/"]));
         let instance = Instance::new("book", "10.0.0.1:80").unwrap().with_id("x/y").unwrap();
         assert_eq!(paths.of_instance(Format::Curator, &instance), "/a/b/book/x%2Fy");
         assert_eq!(Paths::new("/", &[]).of_instance(Format::Kitex, &instance), "/book/10.0.0.1:80");

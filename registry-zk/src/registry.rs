@@ -133,7 +133,7 @@ impl Protocol for ZkProtocol {
         let client = self.session.client().await?;
         let what = "list of services";
         let mut names = BTreeSet::new();
-        for root in self.paths.roots() {
+        for root in self.paths.roots_of_services() {
             let children = self.children(&client, what, root).await?;
             let children = children.into_iter().filter(|name| root != "/" || name != RESERVED);
             // All are asked at once.
