@@ -20,6 +20,7 @@ const CREATE: i32 = 1;
 const DELETE: i32 = 2;
 const GET_DATA: i32 = 4;
 const SET_DATA: i32 = 5;
+const SET_ACL: i32 = 7;
 const GET_CHILDREN: i32 = 8;
 const CLOSE_SESSION: i32 = -11;
 
@@ -134,6 +135,19 @@ impl Raw {
         }
         names.sort();
         Ok(names)
+    }
+
+    /// Leaves everybody these rights to a node: the sum of 1 to read it, 2 to write it, 4 and 8 to create and delete what
+    /// is below it, and always that to change this.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put), or there is no such node.
+    pub async fn permit(&self, path: &str, rights: i32) -> io::Result<()> {
+        let mut session = self.session(None).await?;
+        let acl = Bytes::default().text(path).int(1).int(rights | 16).text("world").text("anyone").int(-1);
+        session.send(SET_ACL, &acl).await?;
+        allow(session.receive().await?, &[])?;
+        session.close().await
     }
 
     /// Ends the session of somebody else, with all nodes that it owns. ZooKeeper makes the password of a session of its

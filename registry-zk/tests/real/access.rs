@@ -1,10 +1,12 @@
 //! Users, passwords and the rights to nodes.
 
-use callsign_core::{ErrorKind, Instance, InstanceId, ServiceName};
-use callsign_testkit::fixture::{Fixture, Served};
-use callsign_testkit::wait::ok;
+use std::time::Duration;
 
-use crate::{fixture, open};
+use callsign_core::{ErrorKind, Instance, InstanceId, ServiceName, Snapshot};
+use callsign_testkit::fixture::{Fixture, Served, Tuning};
+use callsign_testkit::wait::{ok, until};
+
+use crate::{SOON, fixture, open};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_its_user_may_touch_a_node() {
@@ -44,4 +46,23 @@ async fn only_its_user_may_touch_a_node() {
     }
     assert_eq!(fixture.count(&service).await.unwrap(), 1);
     ok(same.remove(&service, &id).await, "remove");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_right_that_is_taken_away_empties_nothing() {
+    let fixture = fixture().await;
+    let service: ServiceName = "book".parse().unwrap();
+    let tuning = Tuning { verify: Some(Duration::from_millis(500)), ..Tuning::default() };
+    let registry = ok(fixture.open(&tuning), "open");
+    let held = ok(registry.register(Instance::new(&service, "10.0.0.1:80").unwrap()).await, "register");
+    let mut watch = registry.watch(&service);
+    until(&mut watch, SOON, "seen", |s| s.len() == 1).await;
+    fixture.raw().permit(&fixture.path(&service), 2 + 4 + 8).await.unwrap();
+    let refused = |s: &Snapshot| {
+        s.len() == 1 && s.freshness().error().is_some_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    };
+    until(&mut watch, SOON, "stale, and not empty", refused).await;
+    fixture.raw().permit(&fixture.path(&service), 31).await.unwrap();
+    until(&mut watch, SOON * 2, "fresh again", |s| s.len() == 1 && s.freshness().is_fresh()).await;
+    assert!(held.status().is_registered());
 }
