@@ -91,7 +91,8 @@ impl Lease for ZkLease {
         // The client library renews the session. What becomes of the node, `lost` tells.
         let Some(client) = self.live() else { return Ok(Kept::Lost) };
         match client.state() {
-            SessionState::SyncConnected => Ok(Kept::Kept),
+            // Another lease's leavings are no matter of ours, and yet there may be nobody else to remove them.
+            SessionState::SyncConnected => self.entry.session.tidy(client).await.map(|()| Kept::Kept),
             _ if self.entry.session.has_ended(client).await => Ok(Kept::Lost),
             _ => Err(self.entry.session.disconnected()),
         }

@@ -17,7 +17,7 @@ use callsign_core::{Address, CredentialProvider, Error, ErrorKind, Result};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout, timeout_at};
-use tracing::{debug, info};
+use tracing::{info, warn};
 use zookeeper_client::{Client, SessionState, StateWatcher};
 
 use crate::error;
@@ -249,11 +249,14 @@ impl Session {
     }
 
     /// Removes what was left behind by leases that could not say so at their end.
-    async fn tidy(&self, client: &Client) -> Result<()> {
+    pub(crate) async fn tidy(&self, client: &Client) -> Result<()> {
         for left in self.owners.left() {
-            if let Err(error) = self.remove_left(client, &left).await {
-                debug!(path = left.path, error = %error.chain(), "what is left behind is not removed yet");
-                return if error.is_temporary() { Err(error) } else { Ok(()) };
+            match self.remove_left(client, &left).await {
+                Err(error) if error.is_temporary() => return Err(error),
+                Err(error) => {
+                    warn!(path = left.path, error = %error.chain(), "this node stays until the session ends");
+                }
+                Ok(()) => {}
             }
             self.owners.removed(&left);
         }

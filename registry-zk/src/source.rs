@@ -161,6 +161,7 @@ impl ZkSource {
                     }
                 }
                 Heard::CheckDue => {
+                    self.session.tidy(&client).await?;
                     let agrees = self.agrees(&client).await?;
                     self.check_soon();
                     let Cursor::Watched(watched) = &mut self.cursor else { return Ok(None) };
