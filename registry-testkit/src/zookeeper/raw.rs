@@ -61,6 +61,22 @@ impl Raw {
         matches!(timeout(Duration::from_secs(2), self.session(None)).await, Ok(Ok(_)))
     }
 
+    /// Whether it leads its ensemble.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn leads(&self) -> io::Result<bool> {
+        let answer = async {
+            let mut stream = TcpStream::connect(self.addr).await?;
+            stream.write_all(b"srvr").await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            Ok::<_, io::Error>(answer)
+        };
+        let answer = timeout(ANSWER, answer).await.map_err(io::Error::other)??;
+        Ok(answer.contains("Mode: leader"))
+    }
+
     /// Creates a persistent node with all above it, or replaces what it holds.
     ///
     /// # Errors

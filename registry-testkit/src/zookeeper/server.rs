@@ -4,11 +4,13 @@ use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::Raw;
 use crate::container::Image;
+use crate::ports::Port;
 use crate::provider::Provider;
 use crate::server::{Kind, Server};
 use crate::testbed;
@@ -17,11 +19,20 @@ const POM: &str = include_str!("../../testbed/zookeeper/pom.xml");
 /// Its configuration, among its data.
 const CONFIG: &str = "zoo.cfg";
 
-/// A server that is the only one of its ensemble, with its data on disk.
+/// A server with its data on disk, the only one of its ensemble or one of several.
 #[derive(Debug)]
 pub struct ZooKeeper {
     program: PathBuf,
     more: Vec<String>,
+    /// Its number among the servers of its ensemble.
+    one_of: Option<(usize, Arc<[Peer]>)>,
+}
+
+/// Where the others reach a server of an ensemble.
+#[derive(Debug)]
+struct Peer {
+    quorum: u16,
+    election: Port,
 }
 
 impl ZooKeeper {
@@ -39,11 +50,33 @@ impl ZooKeeper {
     /// # Errors
     /// As [`server`](Self::server).
     pub fn server_with(more: &[&str]) -> io::Result<Server<Self>> {
-        let program = match Provider::chosen()? {
-            Provider::Native => testbed::find("zookeeper", "CALLSIGN_ZOOKEEPER_BIN")?,
-            Provider::Containers(_) => "zkServer.sh".into(),
-        };
-        Server::new(Self { program, more: more.iter().map(ToString::to_string).collect() })
+        let more = more.iter().map(ToString::to_string).collect();
+        Server::new(Self { program: program()?, more, one_of: None })
+    }
+
+    /// Several that know each other, running: each answers once a quorum does.
+    ///
+    /// # Errors
+    /// As [`server`](Self::server), or they do not start.
+    pub async fn ensemble<const N: usize>() -> io::Result<[Server<Self>; N]> {
+        let (mut ports, mut peers) = (Vec::new(), Vec::new());
+        for _ in 0..N {
+            let (port, second) = (Port::reserve()?, Port::reserve()?);
+            peers.push(Peer { quorum: second.number(), election: Port::reserve()? });
+            ports.push((port, second));
+        }
+        let peers: Arc<[Peer]> = peers.into();
+        let mut servers = Vec::new();
+        for (n, (port, second)) in ports.into_iter().enumerate() {
+            let kind = Self { program: program()?, more: Vec::new(), one_of: Some((n, Arc::clone(&peers))) };
+            let mut server = Server::on(kind, port, second)?;
+            server.launch()?;
+            servers.push(server);
+        }
+        for server in &mut servers {
+            server.ready().await?;
+        }
+        servers.try_into().map_err(|_| io::Error::other("not as many servers as asked for"))
     }
 
     /// Raw access to a server of this kind.
@@ -69,7 +102,16 @@ impl Kind for ZooKeeper {
             format!("clientPort={port}"),
             "maxClientCnxns=0".to_owned(),
             "admin.enableServer=false".to_owned(),
+            "4lw.commands.whitelist=srvr".to_owned(),
         ];
+        if let Some((number, peers)) = &self.one_of {
+            // Ticks: to find each other, and to go without a word.
+            lines.extend(["initLimit=20".to_owned(), "syncLimit=4".to_owned()]);
+            for (n, peer) in peers.iter().enumerate() {
+                lines.push(format!("server.{}=127.0.0.1:{}:{}", n + 1, peer.quorum, peer.election.number()));
+            }
+            std::fs::write(data.join("myid"), (number + 1).to_string())?;
+        }
         lines.extend(self.more.iter().cloned());
         std::fs::write(data.join(CONFIG), lines.join("\n"))
     }
@@ -84,6 +126,13 @@ impl Kind for ZooKeeper {
 
     async fn answers(&self, addr: SocketAddr) -> bool {
         Raw::new(addr).is_ready().await
+    }
+}
+
+fn program() -> io::Result<PathBuf> {
+    match Provider::chosen()? {
+        Provider::Native => testbed::find("zookeeper", "CALLSIGN_ZOOKEEPER_BIN"),
+        Provider::Containers(_) => Ok("zkServer.sh".into()),
     }
 }
 
