@@ -103,6 +103,8 @@ impl Kind for ZooKeeper {
             "maxClientCnxns=0".to_owned(),
             "admin.enableServer=false".to_owned(),
             "4lw.commands.whitelist=srvr".to_owned(),
+            // The machine does not crash here, only the process: what it wrote is there when it comes back.
+            "forceSync=no".to_owned(),
         ];
         if let Some((number, peers)) = &self.one_of {
             // Ticks: to find each other, and to go without a word.
