@@ -15,6 +15,7 @@ pub mod file;
 pub mod fixture;
 pub mod history;
 mod leaders;
+pub mod log;
 pub mod peers;
 pub mod pki;
 pub mod ports;
