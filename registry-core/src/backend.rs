@@ -96,6 +96,9 @@ pub enum Removal {
 ///   the first after [`relist`](Self::relist) and the first after an `Err`. Every other call waits for a
 ///   change. "Nothing is registered" is `Ok`, and empty.
 /// - A `Full` is complete or it is an `Err`: a partial list is never returned.
+/// - Where the registry may have lost entries that are alive, as after a wipe or when it has forgotten a session, an `Err`
+///   comes before the list: within `grace` after an outage the driver believes no loss, and what a source lists anew
+///   without a word is no outage.
 /// - An entry that cannot be understood is skipped, counted and logged once; it never fails the list.
 /// - `next` is cancel-safe: the driver drops it at any await, to stop, or to call `relist` and then `next`. A
 ///   change seen by a dropped call must be in what the next one returns.
