@@ -11,7 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use callsign_core::{Result, Source, Update};
+use callsign_core::{Error, ErrorKind, Result, Source, Update};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::debug;
 use zookeeper_client::{AddWatchMode, Client, Error as Said, EventType, PersistentWatcher, WatchedEvent};
@@ -201,9 +201,19 @@ impl Source for ZkSource {
                 Cursor::Unlisted => return Box::pin(self.list()).await,
                 Cursor::Broken { client, by } => {
                     let returned = timeout_at(*by, settled(client, &mut client.state_watcher())).await;
+                    let hosts = self.session.hosts();
+                    let error = match returned {
+                        Ok(true) => None,
+                        // It has forgotten us, and so it may have others: that is no moment to believe that they left.
+                        Ok(false) => Some(Error::new(
+                            ErrorKind::Unavailable,
+                            format!("ZooKeeper at {hosts}: the session ended, and a new one is opened"),
+                        )),
+                        Err(_) => Some(self.session.disconnected()),
+                    };
                     self.cursor = Cursor::Unlisted;
-                    if returned.is_err() {
-                        return Err(self.session.disconnected());
+                    if let Some(error) = error {
+                        return Err(error);
                     }
                 }
                 Cursor::Watched(_) => match self.follow().await {

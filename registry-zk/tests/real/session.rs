@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use callsign_core::{Instance, InstanceId, Registration, Registry, ServiceName, Settings, Snapshot};
+use callsign_core::testing::source;
+use callsign_core::{
+    ErrorKind, Instance, InstanceId, Registration, Registry, ServiceName, Settings, Snapshot, Update,
+};
 use callsign_testkit::fixture::{Fixture, Served, Tuning};
 use callsign_testkit::wait::{eventually, ok, until};
 use callsign_testkit::zookeeper::ZooKeeperFixture;
@@ -119,6 +122,33 @@ async fn more_nodes_than_can_be_watched_survive_a_reset() {
     assert_eq!(node.owner, owner, "the session has outlived the resets");
     drop(held);
     registry.close(Duration::from_secs(20)).await.unwrap();
+}
+
+/// Others may have been forgotten with us: what is listed next must not pass for the whole truth.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_the_session_is_told_before_the_next_list() {
+    let fixture = fixture().await;
+    let service: ServiceName = "book".parse().unwrap();
+    let registry = ok(fixture.open(&TUNING), "open");
+    let held = registered(&registry, &service, "own");
+    ok(held.registered().await, "registered");
+    let path = format!("{}/own", fixture.path(&service));
+    let mut source = source(&registry, &service);
+    for _ in 0..3 {
+        assert!(matches!(ok(source.next().await, "list"), Update::Full(_)));
+        let there = async || fixture.raw().get(&path).await.unwrap().is_some();
+        eventually(SOON, "it is registered again", there).await;
+        let owner = fixture.raw().get(&path).await.unwrap().unwrap().owner;
+        fixture.raw().end_session(owner).await.unwrap();
+        let error = loop {
+            match source.next().await {
+                Ok(Update::Full(_)) => panic!("listed anew without a word"),
+                Ok(Update::Delta { .. }) => {}
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    }
 }
 
 fn registered(registry: &Registry, service: &ServiceName, id: &str) -> Registration {
