@@ -37,4 +37,12 @@ pub(crate) const BACKENDS: &[Backend] = &[
         #[cfg(not(feature = "etcd"))]
         open: None,
     },
+    Backend {
+        scheme: "zk",
+        feature: Some("zk"),
+        #[cfg(feature = "zk")]
+        open: Some(callsign_zk::open),
+        #[cfg(not(feature = "zk"))]
+        open: None,
+    },
 ];

@@ -32,3 +32,9 @@ fn file() {
 fn etcd() {
     alone(async || callsign_testkit::etcd::EtcdFixture::start(callsign::open).await);
 }
+
+#[cfg(feature = "zk")]
+#[test]
+fn zookeeper() {
+    alone(async || callsign_testkit::zookeeper::ZooKeeperFixture::start(callsign::open).await);
+}

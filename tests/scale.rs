@@ -163,3 +163,5 @@ macro_rules! on {
 on! { etcd: callsign_testkit::etcd::EtcdFixture }
 #[cfg(feature = "consul")]
 on! { consul: callsign_testkit::consul::ConsulFixture }
+#[cfg(feature = "zk")]
+on! { zk: callsign_testkit::zookeeper::ZooKeeperFixture }

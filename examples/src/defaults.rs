@@ -10,6 +10,9 @@ pub fn registry_url() -> String {
     if cfg!(feature = "consul") {
         return "consul://127.0.0.1:8500".to_owned();
     }
+    if cfg!(feature = "zk") {
+        return "zk://127.0.0.1:2181/services".to_owned();
+    }
     callsign::file::own_url()
 }
 
@@ -23,6 +26,7 @@ mod tests {
         let scheme = match () {
             () if cfg!(feature = "etcd") => "etcd",
             () if cfg!(feature = "consul") => "consul",
+            () if cfg!(feature = "zk") => "zk",
             () => "file",
         };
         assert_eq!(url.scheme(), scheme);

@@ -96,6 +96,9 @@ pub enum Removal {
 ///   the first after [`relist`](Self::relist) and the first after an `Err`. Every other call waits for a
 ///   change. "Nothing is registered" is `Ok`, and empty.
 /// - A `Full` is complete or it is an `Err`: a partial list is never returned.
+/// - Where the registry may have lost entries that are alive, as after a wipe or when it has forgotten a session, an `Err`
+///   comes before the list: within `grace` after an outage the driver believes no loss, and what a source lists anew
+///   without a word is no outage.
 /// - An entry that cannot be understood is skipped, counted and logged once; it never fails the list.
 /// - `next` is cancel-safe: the driver drops it at any await, to stop, or to call `relist` and then `next`. A
 ///   change seen by a dropped call must be in what the next one returns.
@@ -161,8 +164,9 @@ pub enum Loss {
 /// What a successful claim came with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terms {
-    /// How long the entry outlives the last renewal, as the server granted it. `None`: it lives as long as
-    /// the process, and is not renewed.
+    /// How long the entry outlives the last renewal, as the server granted it; where a client library renews a session
+    /// for all that is registered under it, the last sign of life of that. `None`: it lives as long as the process, and
+    /// is not renewed.
     pub ttl: Option<Duration>,
 }
 
@@ -195,6 +199,11 @@ pub struct Terms {
 ///
 /// - Where `Lost` is said of another's entry, `claim(Again)` is what finds out whose it is. A `renew` that renews a lease
 ///   without looking at the entry says `Kept` of whatever has become of it; then `lost` or `verify` must tell.
+/// - Where one session holds what many leases have published, as in ZooKeeper, and whoever has it renews it, a `renew`
+///   asks nothing of the server: `Kept` while the session is connected, `Lost` once it has ended, and an `Err` between,
+///   so that the driver can tell that the entry is not confirmed. A session that lives on keeps what a `release` could
+///   not remove, for ever: a lease that is dropped with its entry in place must see that whoever uses the session next
+///   removes it.
 /// - An entry under the id that cannot be understood, or that has no owner, is another's.
 /// - An instance that is not [`Up`](crate::State::Up), in a format that holds no state: the entry is withdrawn
 ///   and the lease kept, and a later write of an instance that is up brings it back.

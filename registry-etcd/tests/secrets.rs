@@ -4,73 +4,22 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
-use std::fmt::{Debug, Write as _};
-use std::sync::{Arc, Mutex};
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use callsign_core::{Instance, Pem, RegistryUrl, Tls};
 use callsign_etcd::Etcd as Backend;
 use callsign_testkit::etcd::{Etcd, Permission};
+use callsign_testkit::log::Log;
 use callsign_testkit::pki::Pki;
 use callsign_testkit::wait::until;
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
-
-/// Keeps all that is said.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<String>>);
-
-struct Fields<'a>(&'a mut String);
-
-impl Visit for Fields<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        write!(self.0, " {field}={value:?}").unwrap();
-    }
-}
-
-impl Log {
-    fn write(&self, metadata: Option<&Metadata<'_>>, record: impl FnOnce(&mut Fields<'_>)) {
-        let mut log = self.0.lock().unwrap();
-        if let Some(metadata) = metadata {
-            write!(log, "\n{} {}", metadata.level(), metadata.target()).unwrap();
-        }
-        record(&mut Fields(&mut log));
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, span: &Attributes<'_>) -> Id {
-        self.write(Some(span.metadata()), |fields| span.record(fields));
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, values: &Record<'_>) {
-        self.write(None, |fields| values.record(fields));
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        self.write(Some(event.metadata()), |fields| event.record(fields));
-    }
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
-}
 
 const WRONG: &str = "c4n4ry-wr0ng";
 const RIGHT: &str = "c4n4ry-r1ght";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_is_shown_anywhere() {
-    let log = Log::default();
-    tracing::subscriber::set_global_default(log.clone()).unwrap();
+    let log = Log::of_process();
     let pki = Pki::new().unwrap();
     let client = pki.issue("client", &["client"]).unwrap();
     let key = std::fs::read_to_string(&client.key).unwrap();
@@ -109,10 +58,10 @@ async fn no_secret_is_shown_anywhere() {
         let builder = Backend::builder().endpoint("127.0.0.1:1").unwrap().tls(tls);
         write!(shown, "{builder:?} ").unwrap();
     }
-    let log = log.0.lock().unwrap();
+    let log = log.said();
     assert!(log.contains("TRACE h2") && log.contains("asking etcd for a token"), "nothing was logged");
     let secret = key.lines().nth(1).unwrap();
-    for (what, said) in [("log", &*log), ("errors and Debug", &shown)] {
+    for (what, said) in [("log", &log), ("errors and Debug", &shown)] {
         for secret in [WRONG, RIGHT, "c4n4ry", secret] {
             let line = said.lines().find(|line| line.contains(secret));
             assert!(line.is_none(), "the {what} shows {secret}: {line:?}");

@@ -45,6 +45,9 @@ pub struct Caps {
     pub visible: Duration,
     /// The shortest TTL that the registry grants; `None` where an entry lives as long as its owner.
     pub ttl: Option<Duration>,
+    /// Whether all entries of an open registry live by one session, which its client renews for all of them, whatever
+    /// their leases are asked: what ends it ends them all, and dead is who is cut off.
+    pub one_session: bool,
     /// The most time until an entry that was removed behind its owner's back is back.
     pub restored: Duration,
     /// The most time until a killed server is noticed.
@@ -74,6 +77,7 @@ impl Default for Caps {
             second_claim: SecondClaim::Conflict,
             visible: Duration::from_secs(3),
             ttl: None,
+            one_session: false,
             restored: Duration::from_secs(3),
             detects_kill: Duration::from_secs(2),
             detects_silence: Duration::from_secs(15),

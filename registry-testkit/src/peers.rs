@@ -23,6 +23,8 @@ pub enum Peer {
     Kratos,
     /// Consul's own client, which can only [`watch`](Self::watch).
     Consul,
+    /// Go kit's `sd/zk`.
+    GoKitZooKeeper,
 }
 
 impl Peer {
@@ -34,6 +36,7 @@ impl Peer {
             Self::GoKitConsul => "gokit-consul",
             Self::Kratos => "kratos",
             Self::Consul => "consul",
+            Self::GoKitZooKeeper => "gokit-zk",
         }
     }
 

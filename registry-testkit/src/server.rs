@@ -29,6 +29,14 @@ pub trait Kind: Debug + Send + Sync + 'static {
     /// What people call it.
     fn name(&self) -> &'static str;
 
+    /// Writes what it reads when it starts, as a file of its configuration, into `data`. Before each start.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn prepare(&self, _port: u16, _second: u16, _data: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
     /// The program, a name where it is that of [`image`](Self::image), and its arguments: to serve on `port`, with a second port for whatever it wants one for,
     /// keeping its data in `data`, a folder that exists and is empty at first.
     fn command(&self, port: u16, second: u16, data: &Path) -> (PathBuf, Vec<OsString>);
@@ -136,6 +144,7 @@ impl<K: Kind> Server<K> {
     pub fn launch(&mut self) -> io::Result<()> {
         let data = self.data();
         std::fs::create_dir_all(&data)?;
+        self.kind.prepare(self.port.number(), self.second.number(), &data)?;
         let (program, arguments) = self.kind.command(self.port.number(), self.second.number(), &data);
         let log = File::options().create(true).append(true).open(self.home.path().join("log"))?;
         let running = self

@@ -36,3 +36,5 @@ mod scene;
 #[cfg(feature = "tls")]
 mod secured;
 mod traffic;
+#[cfg(feature = "zk")]
+mod zk;

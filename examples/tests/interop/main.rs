@@ -2,7 +2,7 @@
 //!
 //! They are real programs of those frameworks, from `registry-testkit/testbed/peers`.
 
-#![cfg(any(feature = "consul", feature = "etcd"))]
+#![cfg(any(feature = "consul", feature = "etcd", feature = "zk"))]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod books;
@@ -11,3 +11,5 @@ mod consul;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod meet;
+#[cfg(feature = "zk")]
+mod zk;

@@ -162,8 +162,17 @@ pub async fn what_is_not_renewed_expires(fixture: &impl Fixture) {
     assert!(granted >= ttl && granted <= ttl * 2, "asked for {ttl:?}, told {granted:?}");
     let mut follows = Followed::new(source(&there, &service));
     follows.until(SOON, |set| set.len() == 1).await;
+    // Where the client renews for its leases, only a link that is cut keeps it from doing so.
+    let cut = fixture.caps().one_session.then(|| fixture.link().unwrap());
+    cut.inspect(|link| link.blackhole());
     let gone = async || fixture.count(&service).await.unwrap() == 0;
     eventually(granted + Duration::from_secs(2), "it has expired", gone).await;
+    if let Some(link) = cut {
+        link.heal();
+        follows.resumes(fixture.caps().recovers).await;
+        let lost = async || ours.renew().await.is_ok_and(|kept| kept == Kept::Lost);
+        eventually(fixture.caps().recovers, "its owner knows", lost).await;
+    }
     follows.until(SOON, BTreeMap::is_empty).await;
     assert_eq!(follows.announced, 0, "a crash is no announcement");
     assert!(!ok(there.services().await, "services").contains(&service));
@@ -222,6 +231,12 @@ impl Followed {
         };
         let done = timeout(within, told).await.is_ok();
         assert!(done, "not within {within:?}; told so far: {:?}", self.set);
+    }
+
+    /// Waits until a list is told, whatever errors come before it.
+    async fn resumes(&mut self, within: Duration) {
+        let told = async { while !self.next().await.is_ok_and(|full| full) {} };
+        assert!(timeout(within, told).await.is_ok(), "nothing is listed within {within:?}");
     }
 }
 

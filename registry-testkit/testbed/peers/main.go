@@ -6,7 +6,8 @@
 //	peers call    HOW ENDPOINT SERVICE CALLS      calls of that service, and who answered
 //
 // In etcd HOW is "gokit" (Go kit's sd/etcdv3), "grpc" (gRPC-Go's naming) or, to watch, "raw" (etcd's own client); in
-// Consul "gokit-consul" (Go kit's sd/consul), "kratos" or, to watch, "consul" (Consul's own client).
+// Consul "gokit-consul" (Go kit's sd/consul), "kratos" or, to watch, "consul" (Consul's own client); in
+// ZooKeeper "gokit-zk" (Go kit's sd/zk).
 // What a test reads is a line on stdout that begins with a word of its own.
 package main
 
@@ -95,6 +96,8 @@ func open(how, endpoint string) (framework, error) {
 		return openGoKitConsul(endpoint)
 	case "kratos":
 		return openKratos(endpoint)
+	case "gokit-zk":
+		return openGoKitZooKeeper(endpoint)
 	}
 	return nil, fmt.Errorf("unknown framework %q", how)
 }

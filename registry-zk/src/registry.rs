@@ -1,0 +1,195 @@
+//! [`ZkProtocol`]: what makes sources and leases, and what asks ZooKeeper about services as a whole.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use callsign_core::{
+    Error, ErrorKind, Instance, InstanceId, Outcome, Protocol, Report, Result, ServiceName, Settings,
+};
+use tracing::warn;
+use zookeeper_client::{Acls, Client, CreateMode, Error as Said};
+
+use crate::entry::Making;
+use crate::index::{Index, Scope};
+use crate::lease::ZkLease;
+use crate::paths::{Paths, id_of};
+use crate::session::Session;
+use crate::source::ZkSource;
+use crate::wire::{decode, leaves_out};
+
+/// ZooKeeper's own node, below the root.
+const RESERVED: &str = "zookeeper";
+
+#[derive(Debug)]
+pub(crate) struct ZkProtocol {
+    pub(crate) session: Arc<Session>,
+    pub(crate) paths: Paths,
+    pub(crate) making: Making,
+    pub(crate) protocol: Option<Arc<str>>,
+    pub(crate) settings: Settings,
+}
+
+impl ZkProtocol {
+    /// The names of a node's children; none if there is no such node.
+    async fn children(&self, client: &Client, what: &str, path: &str) -> Result<Vec<String>> {
+        match self.session.asked(what, client.list_children(path)).await? {
+            Ok(names) => Ok(names),
+            Err(Said::NoNode) => Ok(Vec::new()),
+            Err(error) => Err(self.session.said(what, &error)),
+        }
+    }
+
+    /// Whether an instance is among those that a node stands for.
+    async fn stands_for(
+        &self,
+        client: &Client,
+        path: &str,
+        name: &str,
+        service: &ServiceName,
+        id: &InstanceId,
+    ) -> Result<bool> {
+        let Ok(named) = id_of(name) else { return Ok(false) };
+        // Most are called by their id; reading the others is for the few that hold it inside.
+        if named == *id {
+            return Ok(true);
+        }
+        let what = "search for an instance";
+        match self.session.asked(what, client.get_data(path)).await? {
+            Ok((data, _)) => Ok(decode(service, &named, &data, self.protocol.as_deref())
+                .is_ok_and(|instances| instances.iter().any(|instance| instance.id() == id))),
+            Err(Said::NoNode) => Ok(false),
+            Err(error) => Err(self.session.said(what, &error)),
+        }
+    }
+
+    async fn read(&self, client: &Client) -> Result<String> {
+        let mut read = Vec::new();
+        for root in self.paths.roots() {
+            self.children(client, "list of services", root).await?;
+            read.push(root);
+        }
+        Ok(format!("below {read:?}"))
+    }
+
+    async fn write(&self, client: &Client) -> Result<String> {
+        let what = "write of a probe";
+        let base = self.paths.base();
+        let ends: Vec<_> = base.match_indices('/').map(|(at, _)| at).filter(|at| *at > 0).collect();
+        let mut made = Vec::new();
+        let parents = ends.iter().filter_map(|end| base.get(..*end)).chain((base != "/").then_some(base));
+        let options = CreateMode::Persistent.with_acls(Acls::anyone_all());
+        for parent in parents {
+            match self.session.asked(what, client.create(parent, &[], &options)).await? {
+                Ok(_) => made.push(parent),
+                Err(Said::NodeExists | Said::NoAuth) => {}
+                Err(error) => return Err(self.session.said(what, &error)),
+            }
+        }
+        let options = CreateMode::Ephemeral.with_acls(Acls::anyone_all());
+        // No service can have this name, so nobody takes the probe for one.
+        let probe = format!("{}/~check-{:016x}", base.trim_end_matches('/'), fastrand::u64(..));
+        let written = self.session.ask(what, client.create(&probe, b"probe", &options)).await;
+        let removed = match written {
+            Ok(_) => self.session.ask("removal of a probe", client.delete(&probe, None)).await,
+            Err(error) => Err(error),
+        };
+        for parent in made.into_iter().rev() {
+            // Unless somebody has registered meanwhile.
+            let _ = self.session.asked(what, client.delete(parent, None)).await?;
+        }
+        removed.map(|()| format!("below {base:?}"))
+    }
+}
+
+#[async_trait]
+impl Protocol for ZkProtocol {
+    type Source = ZkSource;
+    type Lease = ZkLease;
+
+    fn source(&self, service: &ServiceName) -> ZkSource {
+        let rng = self.settings.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        let (dirs, protocol) = (self.paths.of_service(service), self.protocol.clone());
+        let index = Index::new(Arc::new(Scope { service: service.clone(), dirs, protocol }));
+        ZkSource::new(Arc::clone(&self.session), index, self.settings.verify, rng)
+    }
+
+    fn lease(&self, instance: &Instance) -> ZkLease {
+        if leaves_out(self.making.format, instance) {
+            warn!(
+                service = %instance.service(), id = %instance.id(), format = ?self.making.format,
+                "this format holds the address alone: weight, protocol, zone, version and metadata are not published"
+            );
+        }
+        let path = self.paths.of_instance(self.making.format, instance);
+        ZkLease::new(Arc::clone(&self.session), path, self.making, instance)
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    async fn services(&self) -> Result<Vec<ServiceName>> {
+        let client = self.session.client().await?;
+        let what = "list of services";
+        let mut names = BTreeSet::new();
+        for root in self.paths.roots_of_services() {
+            let children = self.children(&client, what, root).await?;
+            let children = children.into_iter().filter(|name| root != "/" || name != RESERVED);
+            // All are asked at once.
+            let asked: Vec<_> = children
+                .filter_map(|name| ServiceName::new(&name).ok())
+                .map(|name| (client.check_stat(&format!("{}/{name}", root.trim_end_matches('/'))), name))
+                .collect();
+            for (stat, name) in asked {
+                let stat = self.session.ask(what, stat).await?;
+                if stat.is_some_and(|stat| stat.num_children > 0) {
+                    names.insert(name);
+                }
+            }
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    async fn remove(&self, service: &ServiceName, id: &InstanceId) -> Result<()> {
+        let client = self.session.client().await?;
+        let what = format!("removal of {service}/{id}");
+        let mut removed = false;
+        for dir in self.paths.of_service(service) {
+            for name in self.children(&client, &what, &dir).await? {
+                let path = format!("{dir}/{name}");
+                if !self.stands_for(&client, &path, &name, service, id).await? {
+                    continue;
+                }
+                match self.session.asked(&what, client.delete(&path, None)).await? {
+                    Ok(()) => removed = true,
+                    Err(Said::NoNode) => {}
+                    Err(error) => return Err(self.session.said(&what, &error)),
+                }
+            }
+        }
+        if removed {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::NotFound,
+            format!("no instance {id} of {service} is registered in ZooKeeper"),
+        ))
+    }
+
+    async fn check(&self) -> Report {
+        let outcome = |result: Result<String>| result.map_or_else(Outcome::Refused, Outcome::Works);
+        match self.session.client().await {
+            Ok(client) => {
+                let reached =
+                    format!("a session of {:?} at {}", client.session_timeout(), self.session.hosts());
+                let read = outcome(self.read(&client).await);
+                Report::new(Outcome::Works(reached), read, outcome(self.write(&client).await))
+            }
+            Err(error) => {
+                let not_tried = || Outcome::NotTried("ZooKeeper cannot be reached".to_owned());
+                Report::new(Outcome::Refused(error), not_tried(), not_tried())
+            }
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Users, passwords and the rights to nodes.
+
+use std::time::Duration;
+
+use callsign_core::{ErrorKind, Instance, InstanceId, ServiceName, Snapshot};
+use callsign_testkit::fixture::{Fixture, Served, Tuning};
+use callsign_testkit::wait::{ok, until};
+
+use crate::{SOON, fixture, open};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_its_user_may_touch_a_node() {
+    let fixture = fixture().await;
+    let service: ServiceName = "book".parse().unwrap();
+    let url = fixture.url_via(fixture.link().unwrap().addr());
+    let of = |user: &str| {
+        open(&format!("{}&acl=creator", url.replace("zk://", &format!("zk://{user}@")))).unwrap()
+    };
+    let (al, same) = (of("al:canary"), of("al:canary"));
+    let (wrong, anybody) = (of("al:canary2"), open(&url).unwrap());
+    let registration = ok(al.register(Instance::new(&service, "10.0.0.1:80").unwrap()).await, "register");
+    assert_eq!(ok(same.watch(&service).ready().await, "ready").len(), 1);
+    assert!(same.check().await.is_ok());
+
+    let id: InstanceId = registration.id();
+    for other in [&wrong, &anybody] {
+        let mut watch = other.watch(&service);
+        let freshness = loop {
+            let snapshot = watch.snapshot();
+            match snapshot.freshness().error() {
+                Some(error) => break error.clone(),
+                None => assert!(watch.changed().await.unwrap().is_empty()),
+            }
+        };
+        assert_eq!(freshness.kind(), ErrorKind::PermissionDenied, "{freshness}");
+        assert!(
+            freshness.to_string().contains("ACL") && freshness.to_string().contains(id.as_str()),
+            "{freshness}"
+        );
+        // Whoever may not touch it may not take its id over either.
+        let taken = other.register(Instance::new(&service, "10.0.0.1:80").unwrap()).await;
+        if let Err(error) = &taken {
+            assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{}", error.chain());
+            assert!(!format!("{error:?}").contains("canary"), "{error:?}");
+        }
+    }
+    assert_eq!(fixture.count(&service).await.unwrap(), 1);
+    ok(same.remove(&service, &id).await, "remove");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_right_that_is_taken_away_empties_nothing() {
+    let fixture = fixture().await;
+    let service: ServiceName = "book".parse().unwrap();
+    let tuning = Tuning { verify: Some(Duration::from_millis(500)), ..Tuning::default() };
+    let registry = ok(fixture.open(&tuning), "open");
+    let held = ok(registry.register(Instance::new(&service, "10.0.0.1:80").unwrap()).await, "register");
+    let mut watch = registry.watch(&service);
+    until(&mut watch, SOON, "seen", |s| s.len() == 1).await;
+    fixture.raw().permit(&fixture.path(&service), 2 + 4 + 8).await.unwrap();
+    let refused = |s: &Snapshot| {
+        s.len() == 1 && s.freshness().error().is_some_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    };
+    until(&mut watch, SOON, "stale, and not empty", refused).await;
+    fixture.raw().permit(&fixture.path(&service), 31).await.unwrap();
+    until(&mut watch, SOON * 2, "fresh again", |s| s.len() == 1 && s.freshness().is_fresh()).await;
+    assert!(held.status().is_registered());
+}

@@ -1,0 +1,198 @@
+//! The one session, and the ways around what the client library gets wrong.
+
+use std::time::Duration;
+
+use callsign_core::testing::source;
+use callsign_core::{
+    ErrorKind, Instance, InstanceId, Registration, Registry, ServiceName, Settings, Snapshot, Update,
+};
+use callsign_testkit::fixture::{Fixture, Served, Tuning};
+use callsign_testkit::wait::{eventually, ok, until};
+use callsign_testkit::zookeeper::ZooKeeperFixture;
+use callsign_zk::ZooKeeper;
+
+use crate::{SOON, fixture, open};
+
+const TUNING: Tuning =
+    Tuning { ttl: Some(Duration::from_secs(10)), grace: None, drain: Some(Duration::ZERO), verify: None };
+
+fn id(n: usize) -> InstanceId {
+    InstanceId::new(&format!("10.0.0.1:{}", n + 1)).unwrap()
+}
+
+async fn put(fixture: &ZooKeeperFixture, service: &ServiceName, n: usize) {
+    fixture.inject(service, &id(n), id(n).as_str()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_share_one_connection() {
+    let fixture = fixture().await;
+    let registry = ok(fixture.open(&TUNING), "open");
+    let mut held = Vec::new();
+    for n in 0..100 {
+        let instance = Instance::new(format!("s{n}").as_str(), "10.0.0.1:80").unwrap();
+        held.push((registry.keep_registered(instance), registry.watch(&format!("s{n}").parse().unwrap())));
+    }
+    for (registration, watch) in &mut held {
+        ok(registration.registered().await, "registered");
+        until(watch, SOON, "seen", |s| s.len() == 1).await;
+    }
+    let link = fixture.link().unwrap();
+    assert_eq!((link.accepted(), link.open()), (1, 1));
+    drop(held);
+    registry.close(SOON).await.unwrap();
+    drop(registry);
+    eventually(SOON, "the session has ended", async || link.open() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_among_many_costs_one_read() {
+    let fixture = fixture().await;
+    let service: ServiceName = "book".parse().unwrap();
+    fixture.write_many(&service, &(0..3000).collect::<Vec<_>>(), 0).await.unwrap();
+    let registry = ok(fixture.open(&TUNING), "open");
+    let mut watch = registry.watch(&service);
+    until(&mut watch, SOON, "listed", |s| s.len() == 3000).await;
+    let link = fixture.link().unwrap();
+    let (up, down) = (link.bytes_up(), link.bytes_down());
+    fixture.write_many(&service, &[77], 5).await.unwrap();
+    let changed =
+        |s: &Snapshot| s.iter().any(|listed| listed.metadata().get("at").is_some_and(|at| at == "5"));
+    until(&mut watch, SOON, "seen", changed).await;
+    let (up, down) = (link.bytes_up() - up, link.bytes_down() - down);
+    // Two events and two reads at the most, as it is written twice, and what keeps the session alive.
+    assert!(up < 300 && down < 1_500, "{up} bytes up, {down} down");
+}
+
+/// The client library does not set a persistent watch again when it reconnects.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_are_heard_after_a_reset() {
+    let fixture = fixture().await;
+    let service: ServiceName = "book".parse().unwrap();
+    let registry = ok(fixture.open(&TUNING), "open");
+    let mut watch = registry.watch(&service);
+    ok(watch.ready().await, "ready");
+    let link = fixture.link().unwrap();
+    for round in 0..5 {
+        let before = link.accepted();
+        link.reset();
+        eventually(SOON, "it reconnects", async || link.accepted() > before).await;
+        // The first may be found by a list, the second is heard of.
+        for n in [2 * round, 2 * round + 1] {
+            put(&fixture, &service, n).await;
+            until(&mut watch, SOON, "seen", |s| s.get(&id(n)).is_some() && s.freshness().is_fresh()).await;
+        }
+    }
+    assert_eq!(watch.snapshot().len(), 10);
+}
+
+/// Above 128 KiB of watched paths the client library loses its session at the next reset.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_nodes_than_can_be_watched_survive_a_reset() {
+    const MANY: usize = 1500;
+    let fixture = fixture().await;
+    let service: ServiceName = "book".parse().unwrap();
+    let mut settings = Settings::default();
+    settings.claims_per_second = 10_000;
+    settings.drain = Duration::ZERO;
+    settings.verify = Duration::from_secs(3);
+    let link = fixture.link().unwrap();
+    let address = link.addr().to_string();
+    let registry = ZooKeeper::builder().host(address.as_str()).unwrap().base("/tests/services");
+    let registry = registry.settings(settings).build().unwrap();
+    let name = |n: usize| format!("{n:0>80}");
+    let held: Vec<_> = (0..MANY).map(|n| registered(&registry, &service, &name(n))).collect();
+    for registration in &held {
+        ok(registration.registered().await, "registered");
+    }
+    let path = |n: usize| format!("{}/{}", fixture.path(&service), name(n));
+    let owner = fixture.raw().get(&path(0)).await.unwrap().unwrap().owner;
+    for _ in 0..3 {
+        let before = link.accepted();
+        link.reset();
+        eventually(SOON, "it reconnects", async || link.accepted() > before).await;
+        // Whoever is watched and whoever is not is restored.
+        for n in [0, MANY - 1] {
+            assert!(fixture.raw().delete(&path(n)).await.unwrap());
+        }
+        let back = async || fixture.count(&service).await.unwrap() == MANY;
+        eventually(Duration::from_secs(10), "all are there", back).await;
+    }
+    let node = fixture.raw().get(&path(0)).await.unwrap().unwrap();
+    assert_eq!(node.owner, owner, "the session has outlived the resets");
+    drop(held);
+    registry.close(Duration::from_secs(20)).await.unwrap();
+}
+
+/// Others may have been forgotten with us: what is listed next must not pass for the whole truth.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_the_session_is_told_before_the_next_list() {
+    let fixture = fixture().await;
+    let service: ServiceName = "book".parse().unwrap();
+    let registry = ok(fixture.open(&TUNING), "open");
+    let held = registered(&registry, &service, "own");
+    ok(held.registered().await, "registered");
+    let path = format!("{}/own", fixture.path(&service));
+    let mut source = source(&registry, &service);
+    for _ in 0..3 {
+        assert!(matches!(ok(source.next().await, "list"), Update::Full(_)));
+        let there = async || fixture.raw().get(&path).await.unwrap().is_some();
+        eventually(SOON, "it is registered again", there).await;
+        let owner = fixture.raw().get(&path).await.unwrap().unwrap().owner;
+        fixture.raw().end_session(owner).await.unwrap();
+        let error = loop {
+            match source.next().await {
+                Ok(Update::Full(_)) => panic!("listed anew without a word"),
+                Ok(Update::Delta { .. }) => {}
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    }
+}
+
+fn registered(registry: &Registry, service: &ServiceName, id: &str) -> Registration {
+    registry.keep_registered(Instance::new(service, "10.0.0.1:80").unwrap().with_id(id).unwrap())
+}
+
+/// The session goes on for the others, and would keep the node.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_release_that_failed_is_made_up_for() {
+    let fixture = fixture().await;
+    let service: ServiceName = "book".parse().unwrap();
+    let registry = ok(fixture.open(&TUNING), "open");
+    let (stays, leaves) =
+        (registered(&registry, &service, "stays"), registered(&registry, &service, "leaves"));
+    for registration in [&stays, &leaves] {
+        ok(registration.registered().await, "registered");
+    }
+    let path = format!("{}/stays", fixture.path(&service));
+    let before = fixture.raw().get(&path).await.unwrap().unwrap();
+    let link = fixture.link().unwrap();
+    link.blackhole();
+    assert!(leaves.deregister_within(Duration::from_millis(300)).await.is_err(), "nothing can be told");
+    link.reset();
+    link.heal();
+    // A reset link heals into the same session: its timeout is far away.
+    let mut watch = registry.watch(&service);
+    until(&mut watch, SOON * 2, "the other one is gone", |s| s.len() == 1 && s.freshness().is_fresh()).await;
+    eventually(SOON, "its node too", async || fixture.count(&service).await.unwrap() == 1).await;
+    assert_eq!(fixture.raw().get(&path).await.unwrap().unwrap(), before, "nothing befell the one that stays");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_does_not_resolve_is_passed_over() {
+    let fixture = fixture().await;
+    let url = fixture
+        .url_via(fixture.link().unwrap().addr())
+        .replace("zk://", "zk://nowhere.invalid:1,127.0.0.1:1,");
+    let registry = open(&url).unwrap();
+    for n in 0..5 {
+        let instance = Instance::new("book", format!("10.0.0.1:{}", 80 + n)).unwrap();
+        ok(ok(registry.register(instance).await, "register").deregister().await, "deregister");
+    }
+    let report = registry.check().await;
+    assert!(report.is_ok(), "{report}");
+    let nobody = open("zk://127.0.0.1:1").unwrap().check().await;
+    assert!(nobody.reach.to_string().contains("127.0.0.1:1"), "{nobody}");
+}
