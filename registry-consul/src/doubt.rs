@@ -16,11 +16,16 @@ const CHECK: Duration = Duration::from_secs(20);
 const OVERDUE: Duration = Duration::from_secs(2);
 /// How often the index is asked for, but for the spread by a fifth.
 const LOOK: Duration = Duration::from_secs(4);
+/// The same for [`WARY`] after something was amiss: an agent may then be seconds late in following its server again.
+const LOOK_OFTEN: Duration = Duration::from_secs(1);
+const WARY: Duration = Duration::from_secs(20);
+/// Whoever lists for longer than that had to wait for a leader, as a rule.
+const PROMPT: Duration = Duration::from_millis(500);
 /// For how long servers may have no leader until that is an error: so long most elections take.
 const ELECTION: Duration = Duration::from_secs(3);
 
-/// For how long after a good answer what servers cannot tell is asked for again and again, and not only after ever longer
-/// pauses: by then another of them leads, as a rule.
+/// For how long after the first failure what servers cannot tell is asked for again and again, and not only after ever
+/// longer pauses: by then another of them leads, as a rule.
 const FAILOVER: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
@@ -31,8 +36,11 @@ pub(crate) struct Doubt {
     look_at: Instant,
     /// An index that was looked up and that a list had no trace of.
     disproved: u64,
-    /// Of the last good answer.
-    good_at: Option<Instant>,
+    /// Whether there ever was a good answer.
+    was_good: bool,
+    /// Of the first failure since the last one.
+    failed_at: Option<Instant>,
+    wary_until: Instant,
     rng: fastrand::Rng,
 }
 
@@ -40,7 +48,23 @@ impl Doubt {
     /// `check` is how often to ask whether we may still read.
     pub(crate) fn new(check: Duration, rng: fastrand::Rng) -> Self {
         let now = Instant::now();
-        Self { every: check.min(CHECK), check_at: now, look_at: now, disproved: 0, good_at: None, rng }
+        Self {
+            every: check.min(CHECK),
+            check_at: now,
+            look_at: now,
+            disproved: 0,
+            was_good: false,
+            failed_at: None,
+            wary_until: now,
+            rng,
+        }
+    }
+
+    /// There was no good answer just now.
+    pub(crate) fn failed(&mut self) {
+        let now = Instant::now();
+        self.failed_at.get_or_insert(now);
+        self.wary_until = now + WARY;
     }
 
     /// Whether all was to be asked for long ago, and changes kept coming in between.
@@ -50,15 +74,20 @@ impl Doubt {
 
     /// There was a good answer just now.
     pub(crate) fn good(&mut self) {
-        self.good_at = Some(Instant::now());
+        (self.was_good, self.failed_at) = (true, None);
     }
 
     /// Lists, which settles it for a while.
     pub(crate) async fn list(&mut self, query: &Query) -> Result<HttpAnswer> {
-        let answer = query.list(self.good_at.map(|at| at + FAILOVER)).await?;
+        let began = Instant::now();
+        let until = self.was_good.then(|| self.failed_at.unwrap_or(began) + FAILOVER);
+        let answer = query.list(until).await?;
+        if began.elapsed() > PROMPT {
+            self.failed();
+        }
         self.good();
         self.check_at = Instant::now() + self.spread(self.every);
-        self.look_at = Instant::now() + self.spread(LOOK);
+        self.look_later();
         Ok(answer)
     }
 
@@ -70,8 +99,12 @@ impl Doubt {
                 self.list(query).await?
             } else {
                 let looked = query.look().await?;
-                self.look_at = Instant::now() + self.spread(LOOK);
-                match query.is_led(&looked) {
+                let led = query.is_led(&looked);
+                if led.is_err() {
+                    self.failed();
+                }
+                self.look_later();
+                match led {
                     Ok(()) if index_of(&looked) == index || self.disproved == index_of(&looked) => continue,
                     // One that is lower is that of a restored Consul, or of a server that is behind: the leader knows.
                     Ok(()) => {
@@ -90,6 +123,11 @@ impl Doubt {
                 return Ok(answer);
             }
         }
+    }
+
+    fn look_later(&mut self) {
+        let now = Instant::now();
+        self.look_at = now + self.spread(if now < self.wary_until { LOOK_OFTEN } else { LOOK });
     }
 
     fn spread(&mut self, period: Duration) -> Duration {

@@ -211,6 +211,7 @@ impl Source for ConsulSource {
             let answer = match self.answer().await {
                 Ok(answer) => answer,
                 Err(error) => {
+                    self.doubt.failed();
                     self.relist();
                     return Err(error);
                 }

@@ -27,11 +27,11 @@ pub struct PartitionedDatacenter {
 }
 
 impl PartitionedDatacenter {
-    /// Starts it, whole.
+    /// Starts it, whole; `more` is more of the configuration of each agent, in Consul's language.
     ///
     /// # Errors
     /// There is no Consul, it cannot be started, or this system has no such addresses.
-    pub async fn start() -> io::Result<Self> {
+    pub async fn start(more: &str) -> io::Result<Self> {
         let mut gossip = Vec::new();
         for _ in 0..SERVERS + CLIENTS {
             gossip.push(Port::reserve()?);
@@ -46,7 +46,7 @@ impl PartitionedDatacenter {
                 let role = Role::Client { servers: joins.clone() };
                 Consul::behind(&format!("c{n}"), role, gossip, host(n), host(n))?
             };
-            let mut agent = Server::new(kind)?;
+            let mut agent = Server::new(kind.with(more))?;
             if n < SERVERS {
                 let at = |host: Ipv4Addr| SocketAddr::from((host, agent.second().number()));
                 doors.push(Proxy::at(at(door(n)), at(host(n)), diallers()).await?);
@@ -152,7 +152,7 @@ mod tests {
     /// Whoever it is, the leader or not.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn the_isolated_knows_no_leader_and_cannot_write() {
-        let datacenter = PartitionedDatacenter::start().await.unwrap();
+        let datacenter = PartitionedDatacenter::start("").await.unwrap();
         datacenter.whole().await.unwrap();
         let leader = datacenter.leader(0).await.unwrap().unwrap();
         for server in [(leader + 1) % SERVERS, leader] {

@@ -75,8 +75,7 @@ impl Consul {
     /// # Errors
     /// As [`server`](Self::server).
     pub fn server_with(more: &[&str]) -> io::Result<Server<Self>> {
-        let more = more.iter().flat_map(|hcl| ["-hcl".into(), OsString::from(hcl)]).collect();
-        Server::new(Self { more, ..Self::alone()? })
+        Server::new(more.iter().fold(Self::alone()?, |kind, hcl| kind.with(hcl)))
     }
 
     /// One that denies everything to who has no token.
@@ -109,7 +108,7 @@ impl Consul {
             "acl {{ enabled = true default_policy = \"deny\" enable_token_persistence = true \
              tokens {{ initial_management = \"{MANAGEMENT}\" agent = \"{MANAGEMENT}\" }} }}"
         );
-        Self { token: Some(MANAGEMENT), more: vec!["-hcl".into(), rules.into()], ..self }
+        Self { token: Some(MANAGEMENT), ..self }.with(&rules)
     }
 
     fn speaking_tls(self, pki: &Pki) -> io::Result<Self> {
@@ -126,6 +125,14 @@ impl Consul {
         let (host, shown) = (Ipv4Addr::LOCALHOST, Ipv4Addr::LOCALHOST);
         let (name, more) = (name.to_owned(), Vec::new());
         Ok(Self { program, name, role, gossip, host, shown, tls: None, token: None, more })
+    }
+
+    /// The same with more of its configuration, in its language; nothing if empty.
+    pub(super) fn with(mut self, hcl: &str) -> Self {
+        if !hcl.is_empty() {
+            self.more.extend(["-hcl".into(), hcl.into()]);
+        }
+        self
     }
 
     /// One that listens at `host` and whom others reach at `shown`.
@@ -201,6 +208,20 @@ pub struct Datacenter {
 }
 
 impl Datacenter {
+    /// Whether the others could lose any one server. One that was killed and is back has no vote for a while, of which
+    /// Consul's own word about its health may know nothing yet.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn is_sound(&self, by: &Api) -> io::Result<bool> {
+        let (health, raft) =
+            (by.get("operator/autopilot/health").await?, by.get("operator/raft/configuration").await?);
+        let voters = raft["Servers"].as_array().into_iter().flatten().filter(|one| one["Voter"] == true);
+        Ok(health["Healthy"] == true
+            && health["FailureTolerance"] == 1
+            && voters.count() == self.servers.len())
+    }
+
     /// Which server leads, as another agent sees it; `None` if it knows of none.
     ///
     /// # Errors
