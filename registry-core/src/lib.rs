@@ -22,6 +22,7 @@ mod url;
 
 pub mod file;
 pub mod fixed;
+pub mod formats;
 pub mod memory;
 #[cfg(feature = "testing")]
 pub mod testing;

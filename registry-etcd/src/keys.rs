@@ -87,11 +87,6 @@ pub(crate) fn shared_id(id: &InstanceId) -> Option<InstanceId> {
     id.as_str().rsplit_once('@').and_then(|(shared, _)| InstanceId::new(shared).ok())
 }
 
-/// How an instance is named that stands under one key with others: by the key's id and what it speaks.
-pub(crate) fn id_of_sibling(id: &InstanceId, protocol: &str) -> String {
-    format!("{id}@{protocol}")
-}
-
 /// The first segment behind a root, if it can be a service's name.
 pub(crate) fn service_of(root: &str, key: &[u8]) -> Option<ServiceName> {
     let segment = segment_of(root, key)?;

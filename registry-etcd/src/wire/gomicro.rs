@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use callsign_core::formats::{Own, bare, identified, pairs};
 use callsign_core::{Instance, InstanceId, ServiceName};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::own::Own;
-use super::{Fields, bare, identified, pairs};
+use super::Fields;
 
 /// The version of a service that has none.
 const LATEST: &str = "latest";
@@ -46,7 +46,8 @@ pub(super) fn encode(instance: &Instance) -> Option<Vec<u8>> {
     if let Some(protocol) = instance.protocol() {
         metadata.insert(PROTOCOL_KEY, protocol);
     }
-    let own = Own { protocol: None, version: None, ..Own::of(instance) };
+    let mut own = Own::of(instance);
+    (own.protocol, own.version) = (None, None);
     let service = Service {
         name: instance.service().as_str(),
         version: instance.version().unwrap_or(LATEST),

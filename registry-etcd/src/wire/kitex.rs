@@ -2,14 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use callsign_core::formats::{Own, bare, kitex, pairs};
 use callsign_core::{Instance, ServiceName};
 use serde::Serialize;
 
-use super::own::Own;
-use super::{Fields, as_weight, bare, pairs};
-
-/// Kitex' usual weight, which is 1 here, and what it takes a weight of nothing or less for.
-const WEIGHT: u32 = 10;
+use super::Fields;
 
 #[derive(Serialize)]
 struct Kitex<'a> {
@@ -22,13 +19,13 @@ struct Kitex<'a> {
 }
 
 pub(super) fn encode(instance: &Instance) -> Option<Vec<u8>> {
-    let own = Own::of(instance);
+    let mut own = Own::of(instance);
     // A weight of nothing is the one that Kitex cannot say.
-    let own = Own { weight: own.weight.filter(|weight| *weight == 0), ..own };
+    own.weight = own.weight.filter(|weight| *weight == 0);
     let kitex = Kitex {
         network: "tcp",
         address: instance.address().to_string(),
-        weight: instance.weight().saturating_mul(WEIGHT),
+        weight: kitex::weight_of(instance),
         tags: (!instance.metadata().is_empty()).then(|| instance.metadata()),
         callsign: own.if_any(),
     };
@@ -41,9 +38,7 @@ pub(super) fn decode(service: &ServiceName, fields: Fields) -> Result<Instance, 
     {
         return Err(format!("the network is {network:?}, and only tcp can be called from elsewhere"));
     }
-    let weight = fields.weight.as_ref().and_then(as_weight).filter(|weight| *weight > 0).unwrap_or(WEIGHT);
-    // Rounded, and never to nothing.
-    let weight = (weight.saturating_add(WEIGHT / 2) / WEIGHT).max(1);
+    let weight = kitex::weight(fields.weight.as_ref());
     let mut instance = bare::decode(service, &address)?.with_weight(weight);
     if let Some(own) = fields.callsign {
         instance = own.apply(instance).map_err(|error| error.to_string())?;

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use callsign_core::formats::{Own, as_text, bare, pairs};
 use callsign_core::{Instance, ServiceName};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::own::Own;
-use super::{Fields, as_text, bare, pairs};
+use super::Fields;
 
 /// The value as it is written: this order, no spaces.
 #[derive(Serialize)]

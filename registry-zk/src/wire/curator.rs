@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use callsign_core::formats::{Own, as_weight, pairs};
 use callsign_core::{Address, Instance, ServiceName, State};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::own::Own;
-use super::{Fields, as_weight, pairs};
+use super::Fields;
 
 const CLASS: &str = "org.springframework.cloud.zookeeper.discovery.ZookeeperInstance";
 /// What Spring calls the state, among the metadata.

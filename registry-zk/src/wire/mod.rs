@@ -3,17 +3,13 @@
 //! What is written is one [`Format`]; what is read is recognised by its content. Parsers ignore fields that they do not
 //! know, and take `null` for absent.
 
-mod bare;
 mod curator;
 mod kitex;
-mod kratos;
-mod own;
 
+use callsign_core::formats::{Own, bare, identified, kratos};
 use callsign_core::{Instance, InstanceId, ServiceName, State};
 use serde::Deserialize;
 use serde_json::Value;
-
-use own::Own;
 
 /// How an instance is written: the bytes of which framework.
 ///
@@ -117,8 +113,14 @@ pub(crate) fn decode(
     }
     let fields: Fields =
         serde_json::from_str(text).map_err(|error| format!("the data is no such JSON: {error}"))?;
-    if matches!(fields.endpoints, Some(Value::Array(_))) {
-        return kratos::decode(service, id, fields, protocol);
+    if let Some(Value::Array(endpoints)) = fields.endpoints {
+        let Fields { version, metadata, callsign, .. } = fields;
+        return kratos::decode(
+            service,
+            id,
+            kratos::Fields { endpoints, version, metadata, callsign },
+            protocol,
+        );
     }
     if fields.address.is_some() {
         return Ok(vec![identified(curator::decode(service, fields)?, id)?]);
@@ -129,47 +131,6 @@ pub(crate) fn decode(
     Err("the data is JSON of no known format: Curator has \"address\", Kratos \"endpoints\", Kitex \"Weight\" and \
          \"Tags\""
         .to_owned())
-}
-
-fn identified(instance: Instance, id: &InstanceId) -> Result<Instance, String> {
-    instance.with_id(id.as_str()).map_err(|error| error.to_string())
-}
-
-/// What metadata of JSON holds, as text. One odd key is no reason to lose an instance.
-fn pairs(metadata: Option<Value>) -> Vec<(String, String)> {
-    match metadata {
-        Some(Value::Object(pairs)) => pairs
-            .into_iter()
-            .filter(|(key, value)| !value.is_null() && is_ours_to_hold(key))
-            .map(|(key, value)| (key, as_text(value)))
-            .collect(),
-        _ => Vec::new(),
-    }
-}
-
-/// Whether the model has room for a key that somebody else chose.
-fn is_ours_to_hold(key: &str) -> bool {
-    !key.is_empty()
-        && key.len() <= 256
-        && !key.chars().any(char::is_control)
-        && !key.starts_with(Instance::RESERVED_PREFIX)
-}
-
-fn as_text(value: Value) -> String {
-    match value {
-        Value::String(text) => text,
-        other => other.to_string(),
-    }
-}
-
-/// A weight as a framework writes it, in a number or in text.
-fn as_weight(value: &Value) -> Option<u32> {
-    let weight = match value {
-        Value::String(text) => text.trim().parse().ok()?,
-        other => other.as_i64()?,
-    };
-    // One that is too large is as large as can be; below zero is nothing.
-    Some(u32::try_from(weight.max(0)).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]

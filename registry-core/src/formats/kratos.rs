@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use callsign_core::{Instance, InstanceId, ServiceName};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::own::Own;
-use super::{Fields, as_weight, bare, identified, pairs};
-use crate::keys::id_of_sibling;
+use super::{Own, Read, as_weight, bare, identified, pairs, sibling};
+use crate::model::{Instance, InstanceId, ServiceName};
 
 /// Where it looks for the weight, among the metadata. What has none counts as 1 here and as 100 there: where some say
 /// theirs, all should.
@@ -25,7 +23,9 @@ struct Kratos<'a> {
     callsign: Option<Own>,
 }
 
-pub(super) fn encode(instance: &Instance) -> Option<Vec<u8>> {
+/// An instance as Kratos writes it. `None` if JSON had no room for it, as it has for all text.
+#[must_use]
+pub fn encode(instance: &Instance) -> Option<Vec<u8>> {
     let mut metadata: BTreeMap<&str, String> =
         instance.metadata().iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
     if instance.weight() != 1 {
@@ -44,17 +44,32 @@ pub(super) fn encode(instance: &Instance) -> Option<Vec<u8>> {
     serde_json::to_vec(&kratos).ok()
 }
 
-/// An instance for each endpoint. One that has several shares its key with its siblings, so that their protocol tells
-/// their ids apart.
-pub(super) fn decode(
+/// The fields of what Kratos wrote. Values, as the frameworks' types are not the only ones that are met.
+#[derive(Debug, Default)]
+pub struct Fields {
+    /// Where it is served: `grpc://10.0.0.1:9000?isSecure=true`.
+    pub endpoints: Vec<Value>,
+    /// The version of the service.
+    pub version: Option<Value>,
+    /// The metadata, an object.
+    pub metadata: Option<Value>,
+    /// What is ours.
+    pub callsign: Option<Own>,
+}
+
+/// An instance for each endpoint that serves `protocol`, where one is given. One that has several shares its entry with its
+/// siblings, so that their protocol tells their ids apart.
+///
+/// # Errors
+/// There is no endpoint, or one that is none.
+pub fn decode(
     service: &ServiceName,
     id: &InstanceId,
     fields: Fields,
     protocol: Option<&str>,
-) -> Result<Vec<Instance>, String> {
-    let Some(Value::Array(endpoints)) = fields.endpoints else { return Ok(Vec::new()) };
-    if endpoints.is_empty() {
-        return Err("the value has no endpoint".to_owned());
+) -> Read<Vec<Instance>> {
+    if fields.endpoints.is_empty() {
+        return Err("the entry has no endpoint".to_owned());
     }
     let mut pairs = pairs(fields.metadata);
     let weight = pairs.iter().position(|(key, _)| key == WEIGHT_KEY).and_then(|at| {
@@ -64,7 +79,7 @@ pub(super) fn decode(
     });
     let zone = fields.callsign.and_then(|own| own.zone);
     let mut wanted = Vec::new();
-    for endpoint in &endpoints {
+    for endpoint in &fields.endpoints {
         let instance = one(service, endpoint.as_str().ok_or("an endpoint is no text")?)?;
         if protocol.is_none_or(|wanted| speaks(&instance, wanted)) {
             wanted.push(instance);
@@ -88,7 +103,7 @@ pub(super) fn decode(
         let protocol = instance.protocol().unwrap_or("tcp").to_owned();
         let taken = all.iter().any(|other| other.protocol() == Some(&protocol));
         let suffix = if taken { format!("{protocol}{at}") } else { protocol };
-        all.push(instance.with_id(&id_of_sibling(id, &suffix)).map_err(|error| error.to_string())?);
+        all.push(instance.with_id(&sibling(id, &suffix)).map_err(|error| error.to_string())?);
     }
     Ok(all)
 }
@@ -99,7 +114,7 @@ fn speaks(instance: &Instance, wanted: &str) -> bool {
 }
 
 /// `grpc://10.0.0.1:9000?isSecure=true`
-fn one(service: &ServiceName, endpoint: &str) -> Result<Instance, String> {
+fn one(service: &ServiceName, endpoint: &str) -> Read<Instance> {
     let (url, query) = endpoint.split_once('?').unwrap_or((endpoint, ""));
     let instance = bare::decode(service, url)?;
     let secure = query.split('&').any(|pair| pair.eq_ignore_ascii_case("isSecure=true"));

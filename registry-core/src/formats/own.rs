@@ -1,32 +1,42 @@
-//! What formats of others have no place for, in an object of our own that they ignore.
+//! [`Own`]: what formats of others have no place for.
 
-use callsign_core::{Instance, State};
 use serde::{Deserialize, Serialize};
 
-/// Each only where it is not the default.
-#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Own {
+use crate::error::Result;
+use crate::model::{Instance, State};
+
+/// What formats of others have no place for, in an object of our own that they ignore. Each only where it is not the
+/// default; what a format says itself, its author takes out.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Own {
+    /// What is spoken at the address.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(super) protocol: Option<String>,
+    pub protocol: Option<String>,
+    /// Its state, by name.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(super) state: Option<String>,
+    pub state: Option<String>,
+    /// Its version.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(super) version: Option<String>,
+    pub version: Option<String>,
+    /// Its weight.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(super) weight: Option<u32>,
+    pub weight: Option<u32>,
+    /// Where it is.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(super) zone: Option<String>,
-    /// Where the node is not called by it.
+    pub zone: Option<String>,
+    /// Its id, where the entry is not called by it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(super) id: Option<String>,
+    pub id: Option<String>,
     /// Keys that stand among the metadata for other readers alone.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub(super) added: Vec<String>,
+    pub added: Vec<String>,
 }
 
 impl Own {
-    /// Everything that there may be.
-    pub(super) fn of(instance: &Instance) -> Self {
+    /// All that an instance says.
+    #[must_use]
+    pub fn of(instance: &Instance) -> Self {
         Self {
             protocol: instance.protocol().map(Into::into),
             state: (instance.state() != State::Up).then(|| instance.state().as_str().into()),
@@ -39,12 +49,16 @@ impl Own {
     }
 
     /// `None`, if there is nothing to say.
-    pub(super) fn if_any(self) -> Option<Self> {
+    #[must_use]
+    pub fn if_any(self) -> Option<Self> {
         (self != Self::default()).then_some(self)
     }
 
-    /// An instance with what it says.
-    pub(super) fn apply(self, mut instance: Instance) -> callsign_core::Result<Instance> {
+    /// An instance with what it says, but for the id and what is added.
+    ///
+    /// # Errors
+    /// Somebody else wrote it: something is not as an instance may have it.
+    pub fn apply(self, mut instance: Instance) -> Result<Instance> {
         if let Some(protocol) = self.protocol {
             instance = instance.with_protocol(&protocol)?;
         }
