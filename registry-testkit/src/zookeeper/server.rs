@@ -51,7 +51,12 @@ impl ZooKeeper {
     /// As [`server`](Self::server).
     pub fn server_with(more: &[&str]) -> io::Result<Server<Self>> {
         let more = more.iter().map(ToString::to_string).collect();
-        Server::new(Self { program: program()?, more, one_of: None })
+        Server::new(Self::with(more)?)
+    }
+
+    /// One that is alone, with more lines of its configuration.
+    pub(super) fn with(more: Vec<String>) -> io::Result<Self> {
+        Ok(Self { program: program()?, more, one_of: None })
     }
 
     /// Several that know each other, running: each answers once a quorum does.
