@@ -168,7 +168,8 @@ impl Builder {
     pub fn build(self) -> Result<Registry> {
         let hosts: Vec<_> = self.hosts.iter().map(ToString::to_string).collect();
         let base = if self.base.is_empty() { self.format.default_base() } else { &self.base };
-        let name = format!("zk://{}/{}", hosts.join(","), base.trim_matches('/'));
+        let scheme = if self.access.tls.is_some() { "zk+tls" } else { "zk" };
+        let name = format!("{scheme}://{}/{}", hosts.join(","), base.trim_matches('/'));
         self.build_named(name)
     }
 
