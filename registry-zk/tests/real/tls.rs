@@ -131,6 +131,34 @@ async fn the_session_ends_with_the_registry() {
     assert!(left.is_empty(), "the session has not ended with it: {left:?}");
 }
 
+/// A server without its data refuses who has seen more, without a word, behind the doors too; and one that hangs is left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_that_hang_and_lose_their_data_are_noticed_through_the_doors() {
+    let mut zookeeper = SecuredServer::start().await.unwrap();
+    let registry = open(&zookeeper.url("ttl=4s")).unwrap();
+    let mut registration = ok(registry.register(instance(1)).await, "register");
+    let mut watch = registry.watch(&"book".parse().unwrap());
+    until(&mut watch, SOON, "one", fresh(1)).await;
+    let recorder = Recorder::start(watch.clone());
+    zookeeper.server.pause().unwrap();
+    until(&mut watch, SOON, "it hangs", |s| s.freshness().is_stale()).await;
+    zookeeper.server.resume().unwrap();
+    until(&mut watch, SOON * 2, "it goes on", fresh(1)).await;
+    for n in 2..200 {
+        put(&zookeeper, n).await;
+    }
+    until(&mut watch, SOON, "it has seen much", fresh(199)).await;
+    zookeeper.server.wipe();
+    zookeeper.server.start().await.unwrap();
+    let begun = Instant::now();
+    let there = async || zookeeper.raw().get("/services/book/127.0.0.1:1").await.unwrap().is_some();
+    eventually(SOON * 4, "it is registered again", there).await;
+    println!("measured: registered again {:?} after a wipe", begun.elapsed());
+    until_status(&mut registration, SOON, "registered", Status::is_registered).await;
+    until(&mut watch, SOON * 4, "fresh", |s| s.freshness().is_fresh()).await;
+    recorder.check_never_missing(&[registration.id()]);
+}
+
 async fn reset(zookeeper: &SecuredServer) {
     let before = zookeeper.link.accepted();
     zookeeper.link.reset();
