@@ -4,7 +4,7 @@ use callsign_core::{Error, Instance, Outcome, Registry, Report, Snapshot, Status
 use callsign_testkit::pki::{Identity, Pki};
 use callsign_testkit::record::Recorder;
 use callsign_testkit::wait::{eventually, ok, until, until_status};
-use callsign_testkit::zookeeper::{SecuredServer, ZooKeeper};
+use callsign_testkit::zookeeper::SecuredServer;
 use tokio::time::Instant;
 
 use crate::{SOON, open};
@@ -123,12 +123,14 @@ async fn the_session_ends_with_the_registry() {
     let registry: Registry = open(&zookeeper.url("ttl=30s&drain=0s")).unwrap();
     let registration = ok(registry.register(instance(1)).await, "register");
     assert_eq!((zookeeper.link.accepted(), zookeeper.link.open()), (1, 1));
+    let owner = zookeeper.raw().get("/services/book/127.0.0.1:1").await.unwrap().unwrap().owner;
     drop(registration);
     registry.close(SOON).await.unwrap();
     drop(registry);
     eventually(SOON, "the connection ends", async || zookeeper.link.open() == 0).await;
-    let left = ZooKeeper::raw(&zookeeper.server).children("/services/book").await.unwrap();
-    assert!(left.is_empty(), "the session has not ended with it: {left:?}");
+    let error =
+        zookeeper.raw().end_session(owner).await.expect_err("the session goes on without its connection");
+    assert!(error.to_string().contains("knows no session"), "{error}");
 }
 
 /// A server without its data refuses who has seen more, without a word, behind the doors too; and one that hangs is left.
