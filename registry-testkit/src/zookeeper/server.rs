@@ -128,7 +128,10 @@ impl Kind for ZooKeeper {
     }
 
     fn image(&self) -> Image {
-        testbed::image("CALLSIGN_ZOOKEEPER_IMAGE", || format!("zookeeper:{}", version()))
+        let image = testbed::image("CALLSIGN_ZOOKEEPER_IMAGE", || format!("zookeeper:{}", version()));
+        // All of a folder of certificates, as files in it are replaced by others of the same name.
+        let files = self.more.iter().filter_map(|line| line.split_once("Store.location="));
+        files.filter_map(|(_, file)| Path::new(file).parent()).fold(image, Image::reading)
     }
 
     async fn answers(&self, addr: SocketAddr) -> bool {
