@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use callsign_core::{Access, Address, CredentialProvider, Error, ErrorKind, Registry, Result, Settings};
+use callsign_core::{Access, Address, CredentialProvider, Error, ErrorKind, Registry, Result, Settings, Tls};
 use tokio::runtime::Handle;
 
 use crate::entry::Making;
 use crate::paths::{Paths, fault};
 use crate::registry::ZkProtocol;
 use crate::session::{Ensemble, Session};
+use crate::way::Way;
 use crate::wire::Format;
 
 /// Who may read and change the nodes of instances. Those above them are open to all, as others register there too.
@@ -139,6 +140,12 @@ impl Builder {
         self
     }
 
+    /// Speaks TLS, with servers at their `secureClientPort`.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.access.tls = Some(tls);
+        self
+    }
+
     /// Allows a password to cross a network in the clear, where **whoever is between can read it**.
     pub fn insecure_plaintext_password(mut self) -> Self {
         self.access.plaintext_password = true;
@@ -152,16 +159,17 @@ impl Builder {
         self
     }
 
-    /// Opens the registry, its tasks running on the current Tokio runtime. Does no I/O.
+    /// Opens the registry, its tasks running on the current Tokio runtime. Does no I/O but to read certificates.
     ///
     /// # Errors
-    /// [`Invalid`](ErrorKind::Invalid): no host, a path that ZooKeeper refuses, [`Acl::Creator`] without a user, or a
-    /// password that would leave this machine in the clear.
-    /// [`Unsupported`](ErrorKind::Unsupported) outside a Tokio runtime.
+    /// [`Invalid`](ErrorKind::Invalid): no host, a path that ZooKeeper refuses, [`Acl::Creator`] without a user, a
+    /// password that would leave this machine in the clear, or certificates that are of no use.
+    /// [`Unsupported`](ErrorKind::Unsupported): TLS, in a build without the feature `tls`; or no Tokio runtime.
     pub fn build(self) -> Result<Registry> {
         let hosts: Vec<_> = self.hosts.iter().map(ToString::to_string).collect();
         let base = if self.base.is_empty() { self.format.default_base() } else { &self.base };
-        let name = format!("zk://{}/{}", hosts.join(","), base.trim_matches('/'));
+        let scheme = if self.access.tls.is_some() { "zk+tls" } else { "zk" };
+        let name = format!("{scheme}://{}/{}", hosts.join(","), base.trim_matches('/'));
         self.build_named(name)
     }
 
@@ -175,11 +183,6 @@ impl Builder {
                 self.base
             )));
         }
-        if self.access.tls.is_some() {
-            let text =
-                format!("registry {name} asks for TLS, which this backend cannot speak: leave +tls out");
-            return Err(Error::new(ErrorKind::Unsupported, text));
-        }
         if self.acl == Acl::Creator && self.access.credentials.is_none() {
             return Err(Error::invalid(format!(
                 "registry {name} has acl=creator and no user: write zk://USER:PASSWORD@host"
@@ -192,12 +195,12 @@ impl Builder {
             Error::new(ErrorKind::Unsupported, what).with_source(error)
         })?;
         let base = if self.base.is_empty() { self.format.default_base() } else { &self.base };
+        let (connector, within) = (self.access.connector(&[])?, self.settings.request_timeout);
         let ensemble = Ensemble {
-            hosts: self.hosts,
+            way: Way::new(self.hosts, connector, self.access.tls.is_some(), within, runtime),
             timeout: self.settings.ttl,
-            request_timeout: self.settings.request_timeout,
+            request_timeout: within,
             credentials: self.access.credentials,
-            runtime,
         };
         let protocol = ZkProtocol {
             session: Arc::new(Session::new(ensemble)),

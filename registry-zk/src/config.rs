@@ -1,6 +1,6 @@
 //! How a registry in ZooKeeper is opened by URL: [`open`]. Does no network I/O.
 
-use callsign_core::{Access, Registry, RegistryUrl, Result, Settings};
+use callsign_core::{Access, Error, ErrorKind, Registry, RegistryUrl, Result, Settings};
 
 use crate::builder::{Acl, Parents, ZooKeeper};
 use crate::wire::Format;
@@ -22,12 +22,14 @@ const DEFAULT_PORT: u16 = 2181;
 /// | `ttl` | the timeout of the session that is asked for; ZooKeeper grants 2 to 20 of its ticks |
 /// | `grace`, `drain`, `verify` | as in all registries: [`Settings`] |
 /// | `password_file` | the password of the user in the URL, read anew for each session |
-/// | `insecure_plaintext_password` | `true` lets a password leave this machine, in the clear as there is no TLS |
+/// | `insecure_plaintext_password` | `true` lets a password leave this machine in the clear, without TLS |
+/// | `ca`, `cert`, `key`, `server_name`, `insecure_skip_verify` | of `zk+tls://`: [`Tls`](callsign_core::Tls) |
 ///
 /// # Errors
-/// [`Invalid`](callsign_core::ErrorKind::Invalid): no host, an unknown key, a bad value, a path that ZooKeeper refuses, or
-/// a password that would leave this machine in the clear.
-/// [`Unsupported`](callsign_core::ErrorKind::Unsupported): TLS; or no Tokio runtime to run on.
+/// [`Invalid`](callsign_core::ErrorKind::Invalid): no host, an unknown key, a bad value, a path that ZooKeeper refuses, a
+/// password that would leave this machine in the clear, or certificates that are of no use.
+/// [`Unsupported`](callsign_core::ErrorKind::Unsupported): TLS, in a build without the feature `tls`; SASL; or no Tokio
+/// runtime to run on.
 pub fn open(url: &RegistryUrl) -> Result<Registry> {
     let mut query = url.query();
     let mut builder = ZooKeeper::builder()
@@ -41,6 +43,14 @@ pub fn open(url: &RegistryUrl) -> Result<Registry> {
     if let Some(protocol) = query.take("protocol") {
         builder = builder.protocol(protocol);
     }
+    if query.take("sasl").is_some() {
+        let text = format!(
+            "registry URL {url} asks for SASL, which this backend does not speak: write {}://USER:PASSWORD@host for \
+             ZooKeeper's scheme digest, or show a certificate by cert=FILE and key=FILE of zk+tls://",
+            url.scheme()
+        );
+        return Err(Error::new(ErrorKind::Unsupported, text));
+    }
     builder.access = Access::from_url(url, &mut query)?;
     query.finish()?;
     builder.hosts = url.hosts(DEFAULT_PORT)?;
@@ -49,8 +59,6 @@ pub fn open(url: &RegistryUrl) -> Result<Registry> {
 
 #[cfg(test)]
 mod tests {
-    use callsign_core::ErrorKind;
-
     use super::*;
 
     fn opened(url: &str) -> Result<Registry> {
@@ -86,7 +94,9 @@ mod tests {
             ("zk://h/zookeeper", "own"),
             ("zk://h/a%0Ab", "character"),
             ("zk://al:canary@h/p", "in the clear"),
-            ("zk+tls://h/p", "TLS"),
+            ("zk+tls://h/p?cert=/x", if cfg!(feature = "tls") { "key" } else { "feature" }),
+            ("zk://h/p?ca=/x", "zk+tls://"),
+            ("zk://h/p?sasl=digest-md5", "zk://USER:PASSWORD@host"),
         ] {
             let error = opened(url).unwrap_err();
             assert!(error.to_string().contains(says), "{url}: {error}");

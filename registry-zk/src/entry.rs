@@ -15,6 +15,9 @@ use crate::owners::{Left, Serial};
 use crate::session::Session;
 use crate::wire::{Format, encode};
 
+/// Data of so many bytes may be too large for servers that were told to take less than they do by default.
+const LARGE: usize = 32 * 1024;
+
 /// How many sessions are remembered under which the node may have been written.
 const REMEMBERED: usize = 8;
 
@@ -132,6 +135,27 @@ impl Entry {
         }
     }
 
+    /// The same for one that carries data. Servers have no words for a request that is too large: they hang up.
+    pub(crate) async fn wrote<T>(
+        &self,
+        data: &[u8],
+        answer: impl Future<Output = Result<T, Said>>,
+    ) -> Result<Try> {
+        let answer = self.session.asked(&self.what, answer).await?;
+        if let Err(error @ (Said::ConnectionLoss | Said::Custom(_))) = &answer
+            && data.len() > LARGE
+        {
+            let said = self.session.said(&self.what, error);
+            let text = format!(
+                "{said}: if that happens every time, its {} bytes are more than the servers take: set \
+                 -Djute.maxbuffer=BYTES for the Java of every server, or register with less metadata",
+                data.len()
+            );
+            return Err(Error::new(said.kind(), text));
+        }
+        self.changed(std::future::ready(answer)).await
+    }
+
     pub(crate) fn acls(&self) -> Acls<'static> {
         match self.making.acl {
             Acl::World => Acls::anyone_all(),
@@ -144,9 +168,9 @@ impl Entry {
         match self.session.asked(&self.what, client.create(&self.path, data, &options)).await? {
             Err(Said::NoNode) => {
                 self.create_parents(client).await?;
-                self.changed(client.create(&self.path, data, &options)).await
+                self.wrote(data, client.create(&self.path, data, &options)).await
             }
-            answer => self.changed(std::future::ready(answer)).await,
+            answer => self.wrote(data, std::future::ready(answer)).await,
         }
     }
 
@@ -185,7 +209,7 @@ impl Entry {
             );
         added.map_err(|error| self.session.said(&self.what, &error))?;
         let committed = writer.commit();
-        self.changed(async { committed.await.map_err(Said::from) }).await
+        self.wrote(data, async { committed.await.map_err(Said::from) }).await
     }
 
     /// One try to make the node what a claim says.
@@ -204,7 +228,7 @@ impl Entry {
         match data {
             None => self.changed(client.delete(&self.path, Some(stat.version))).await,
             Some(data) if stat.ephemeral_owner == client.session_id().0 => {
-                self.changed(client.set_data(&self.path, data, Some(stat.version))).await
+                self.wrote(data, client.set_data(&self.path, data, Some(stat.version))).await
             }
             Some(data) => self.replace(client, data, stat.version).await,
         }

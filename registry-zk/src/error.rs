@@ -11,6 +11,10 @@ pub(crate) fn map(what: &str, name: &str, error: &Client) -> Error {
             ": the node's ACL allows it to others only, or user and password are not those it knows (ZooKeeper does not \
              tell which)"
         }
+        Client::AuthFailed => {
+            ": the servers do not take what they are told of who we are, or want to be told it by SASL, which is not \
+             spoken here (enforce.auth.schemes)"
+        }
         Client::NoHosts => ": none of them grants a session",
         Client::SessionExpired => ": the session ended, and a new one is opened",
         Client::QuotaExceeded => ": its quota is used up (setquota in zkCli.sh)",

@@ -117,7 +117,9 @@ impl Lease for ZkLease {
                 }
                 (Some(data), None) => self.entry.create(&client, data).await?,
                 (Some(data), Some(stat)) => {
-                    self.entry.changed(client.set_data(&self.entry.path, data, Some(stat.version))).await?
+                    self.entry
+                        .wrote(data, client.set_data(&self.entry.path, data, Some(stat.version)))
+                        .await?
                 }
             };
             if let Try::Done = tried {

@@ -17,21 +17,25 @@
 //! written; all formats are read.
 //!
 //! When to ask again, what to keep in an outage and when to register anew is decided by the drivers of
-//! `callsign-core`; this crate spawns no task. The client library beneath it runs one for the session, which ends with
-//! the registry.
+//! `callsign-core`. The client library beneath this crate runs a task for the session, and over TLS there is one more that
+//! hands its bytes on; both end with the registry.
 
 mod builder;
 mod config;
 mod entry;
 mod error;
+mod frames;
 mod index;
 mod lease;
 mod own;
 mod owners;
 mod paths;
 mod registry;
+#[cfg(feature = "tls")]
+mod relay;
 mod session;
 mod source;
+mod way;
 mod wire;
 
 pub use builder::{Acl, Builder, Parents, ZooKeeper};

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use callsign_core::{Address, CredentialProvider, Error, ErrorKind, Result};
+use callsign_core::{CredentialProvider, Error, ErrorKind, Result};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -22,6 +22,7 @@ use zookeeper_client::{Client, SessionState, StateWatcher};
 
 use crate::error;
 use crate::owners::{Left, Owners};
+use crate::way::Way;
 
 /// The most bytes of paths that are watched for own nodes. Above 128 KiB the client library asks for its watches in a
 /// way that ends the session at the next reconnect; what is left of that is for the services that are followed.
@@ -31,21 +32,16 @@ const WATCHED: usize = 96 * 1024;
 const PROBE: Duration = Duration::from_secs(1);
 
 /// How an ensemble is reached.
-#[derive(Clone)]
 pub(crate) struct Ensemble {
-    pub(crate) hosts: Vec<Address>,
+    pub(crate) way: Way,
     /// What is asked for; the ensemble may grant another.
     pub(crate) timeout: Duration,
     pub(crate) request_timeout: Duration,
     pub(crate) credentials: Option<Arc<dyn CredentialProvider>>,
-    /// Where the client library's task runs, whoever's call opens the session.
-    pub(crate) runtime: Handle,
 }
 
 pub(crate) struct Session {
     ensemble: Ensemble,
-    /// The hosts, for people and for the client library.
-    hosts: String,
     state: Mutex<State>,
     pub(crate) owners: Owners,
     watched: AtomicUsize,
@@ -64,16 +60,14 @@ struct State {
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("hosts", &self.hosts).finish_non_exhaustive()
+        f.debug_struct("Session").field("hosts", &self.hosts()).finish_non_exhaustive()
     }
 }
 
 impl Session {
     pub(crate) fn new(ensemble: Ensemble) -> Self {
-        let hosts: Vec<_> = ensemble.hosts.iter().map(ToString::to_string).collect();
         Self {
             ensemble,
-            hosts: hosts.join(","),
             state: Mutex::default(),
             owners: Owners::default(),
             watched: AtomicUsize::new(0),
@@ -121,17 +115,18 @@ impl Session {
         if before.is_some_and(|before| before < PROBE) {
             return false;
         }
-        let connector = Client::connector()
+        let Ok((connector, hosts)) = self.ensemble.way.connector() else { return false };
+        let connector = connector
             .with_session(client.session().clone())
             .with_session_timeout(self.ensemble.timeout)
             .with_fail_eagerly()
             // If the session lives it is its client's, and goes on.
             .with_detached();
-        let asked = timeout(PROBE * 2, on(&self.ensemble.runtime, connector.connect(&self.hosts))).await;
+        let asked = timeout(PROBE * 2, on(&self.ensemble.way.runtime, connector.connect(hosts))).await;
         *probed = Some(Instant::now());
         let ended = matches!(asked, Ok(Err(zookeeper_client::Error::SessionExpired)));
         if ended {
-            info!(ensemble = self.hosts, session = %client.session_id(), "ZooKeeper does not know the session any more");
+            info!(ensemble = self.hosts(), session = %client.session_id(), "ZooKeeper does not know the session any more");
             self.ended.send_replace(client.session_id().0);
         }
         ended
@@ -155,8 +150,9 @@ impl Session {
     /// That it is not connected.
     pub(crate) fn disconnected(&self) -> Error {
         let text = format!(
-            "ZooKeeper at {}: the connection is lost, and none of its servers takes it up",
-            self.hosts
+            "ZooKeeper at {}: the connection is lost, and none of its servers takes it up{}",
+            self.hosts(),
+            self.ensemble.way.refused()
         );
         Error::new(ErrorKind::Unavailable, text)
     }
@@ -174,17 +170,17 @@ impl Session {
     pub(crate) async fn asked<T>(&self, what: &str, answer: impl Future<Output = T>) -> Result<T> {
         let within = self.ensemble.request_timeout;
         timeout(within, answer).await.map_err(|_| {
-            let text = format!("ZooKeeper at {} did not answer the {what} within {within:?}", self.hosts);
+            let text = format!("ZooKeeper at {} did not answer the {what} within {within:?}", self.hosts());
             Error::new(ErrorKind::Timeout, text)
         })
     }
 
     pub(crate) fn said(&self, what: &str, error: &zookeeper_client::Error) -> Error {
-        error::map(what, &self.hosts, error)
+        error::map(what, self.hosts(), error)
     }
 
     pub(crate) fn hosts(&self) -> &str {
-        &self.hosts
+        self.ensemble.way.hosts()
     }
 
     /// Whether one more path of an own node may be watched; to be given back.
@@ -219,7 +215,7 @@ impl Session {
         match self.open().await {
             Ok(client) => {
                 info!(
-                    ensemble = self.hosts, session = %client.session_id(), timeout = ?client.session_timeout(),
+                    ensemble = self.hosts(), session = %client.session_id(), timeout = ?client.session_timeout(),
                     "a session is open"
                 );
                 state.client = Some(client.clone());
@@ -234,8 +230,10 @@ impl Session {
     }
 
     async fn open(&self) -> Result<Client> {
-        let mut connector =
-            Client::connector().with_session_timeout(self.ensemble.timeout).with_fail_eagerly();
+        const WHAT: &str = "opening of a session";
+        let way = &self.ensemble.way;
+        let (connector, hosts) = way.connector()?;
+        let mut connector = connector.with_session_timeout(self.ensemble.timeout).with_fail_eagerly();
         if let Some(provider) = &self.ensemble.credentials {
             let provided = self.asked("question for credentials", provider.credentials()).await?;
             let credentials = provided.map_err(|error| {
@@ -245,7 +243,13 @@ impl Session {
             let said = format!("{}:{}", credentials.user(), credentials.password().expose());
             connector = connector.with_auth("digest", said.as_bytes());
         }
-        self.ask("opening of a session", on(&self.ensemble.runtime, connector.connect(&self.hosts))).await
+        match self.asked(WHAT, on(&way.runtime, connector.connect(hosts))).await? {
+            Ok(client) => Ok(client),
+            Err(error) => {
+                let said = self.said(WHAT, &error);
+                Err(Error::new(said.kind(), format!("{said}{}", way.trouble().await)))
+            }
+        }
     }
 
     /// Removes what was left behind by leases that could not say so at their end.

@@ -38,3 +38,5 @@ mod secured;
 mod traffic;
 #[cfg(feature = "zk")]
 mod zk;
+#[cfg(all(feature = "zk", feature = "tls"))]
+mod zk_secured;

@@ -9,6 +9,7 @@
     reason = "tests fail by panicking, and print figures"
 )]
 
+mod access;
 #[path = "../support/crash.rs"]
 mod crash;
 #[path = "../support/mod.rs"]

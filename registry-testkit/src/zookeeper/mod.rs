@@ -2,6 +2,7 @@
 //! [`ZooKeeperFixture`], a registry in it.
 
 mod raw;
+mod secured;
 mod server;
 
 use std::collections::BTreeSet;
@@ -15,6 +16,7 @@ use serde_json::json;
 use tokio::sync::Mutex;
 
 pub use raw::{Node, Raw};
+pub use secured::{Flagged, SecuredServer};
 pub use server::ZooKeeper;
 
 use crate::fixture::{Caps, Fixture, Open, SecondClaim, Served, Tuning, with_query};

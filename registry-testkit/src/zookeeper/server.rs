@@ -51,7 +51,12 @@ impl ZooKeeper {
     /// As [`server`](Self::server).
     pub fn server_with(more: &[&str]) -> io::Result<Server<Self>> {
         let more = more.iter().map(ToString::to_string).collect();
-        Server::new(Self { program: program()?, more, one_of: None })
+        Server::new(Self::with(more)?)
+    }
+
+    /// One that is alone, with more lines of its configuration.
+    pub(super) fn with(more: Vec<String>) -> io::Result<Self> {
+        Ok(Self { program: program()?, more, one_of: None })
     }
 
     /// Several that know each other, running: each answers once a quorum does.
@@ -123,7 +128,10 @@ impl Kind for ZooKeeper {
     }
 
     fn image(&self) -> Image {
-        testbed::image("CALLSIGN_ZOOKEEPER_IMAGE", || format!("zookeeper:{}", version()))
+        let image = testbed::image("CALLSIGN_ZOOKEEPER_IMAGE", || format!("zookeeper:{}", version()));
+        // All of a folder of certificates, as files in it are replaced by others of the same name.
+        let files = self.more.iter().filter_map(|line| line.split_once("Store.location="));
+        files.filter_map(|(_, file)| Path::new(file).parent()).fold(image, Image::reading)
     }
 
     async fn answers(&self, addr: SocketAddr) -> bool {

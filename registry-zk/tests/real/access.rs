@@ -5,6 +5,7 @@ use std::time::Duration;
 use callsign_core::{ErrorKind, Instance, InstanceId, ServiceName, Snapshot};
 use callsign_testkit::fixture::{Fixture, Served, Tuning};
 use callsign_testkit::wait::{ok, until};
+use callsign_testkit::zookeeper::ZooKeeper;
 
 use crate::{SOON, fixture, open};
 
@@ -65,4 +66,23 @@ async fn a_right_that_is_taken_away_empties_nothing() {
     fixture.raw().permit(&fixture.path(&service), 31).await.unwrap();
     until(&mut watch, SOON * 2, "fresh again", |s| s.len() == 1 && s.freshness().is_fresh()).await;
     assert!(held.status().is_registered());
+}
+
+/// Servers that want to be told who we are, by a scheme that is spoken here and by one that is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_that_demand_another_scheme_say_so() {
+    let demands = ["enforce.auth.enabled=true", "enforce.auth.schemes=digest"];
+    let mut server = ZooKeeper::server_with(&demands).unwrap();
+    // Nor does it answer whoever only wants to know whether it does.
+    server.launch().unwrap();
+    let book: ServiceName = "book".parse().unwrap();
+    let known = open(&format!("zk://al:canary@{}/services", server.addr())).unwrap();
+    until(&mut known.watch(&book), SOON * 5, "it is listed", |s| s.freshness().is_fresh()).await;
+    let unknown = open(&format!("zk://{}/services", server.addr())).unwrap();
+    let refused =
+        |s: &Snapshot| s.freshness().error().is_some_and(|error| error.kind() == ErrorKind::Unauthenticated);
+    let snapshot = until(&mut unknown.watch(&book), SOON, "it is refused", refused).await;
+    let said = snapshot.freshness().error().unwrap().chain();
+    println!("{said}");
+    assert!(said.contains("SASL") && snapshot.freshness().is_pending(), "{said}");
 }

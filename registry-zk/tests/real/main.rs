@@ -1,12 +1,15 @@
 //! What only ZooKeeper has, on a real server.
 
 // Helpers of tests report by panicking, as tests do.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod access;
+mod bad;
 mod ensemble;
 mod nodes;
 mod session;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::time::Duration;
 

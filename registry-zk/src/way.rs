@@ -1,0 +1,109 @@
+//! [`Way`]: how the client library gets to the servers, and what it does not say of why it does not.
+
+use std::sync::Arc;
+#[cfg(feature = "tls")]
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use callsign_core::{Address, Connector, Result};
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+use zookeeper_client::Client;
+
+use crate::frames::trouble_with;
+#[cfg(feature = "tls")]
+use crate::relay::{Relay, SCHEME};
+
+pub(crate) struct Way {
+    addresses: Vec<Address>,
+    /// The servers, for people, and for the client library where it gets to them by itself.
+    hosts: String,
+    connector: Arc<Connector>,
+    #[cfg(feature = "tls")]
+    tls: Option<OnceLock<Relay>>,
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "without TLS there is no other way"))]
+    patience: Duration,
+    /// Where the tasks of connections run, whoever's call opens them.
+    pub(crate) runtime: Handle,
+}
+
+impl Way {
+    /// To `addresses`, over TLS if `tls`, whose servers may take for `patience` until they have said something.
+    #[cfg_attr(not(feature = "tls"), expect(unused_variables, reason = "without TLS there is no other way"))]
+    pub(crate) fn new(
+        addresses: Vec<Address>,
+        connector: Connector,
+        tls: bool,
+        patience: Duration,
+        runtime: Handle,
+    ) -> Self {
+        let hosts: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        Self {
+            addresses,
+            hosts: hosts.join(","),
+            connector: Arc::new(connector),
+            #[cfg(feature = "tls")]
+            tls: tls.then(OnceLock::new),
+            patience,
+            runtime,
+        }
+    }
+
+    /// The servers, for people.
+    pub(crate) fn hosts(&self) -> &str {
+        &self.hosts
+    }
+
+    /// The client library's connector, and what it is to connect to.
+    pub(crate) fn connector(&self) -> Result<(zookeeper_client::Connector, &str)> {
+        let connector = Client::connector();
+        #[cfg(feature = "tls")]
+        if let Some(relay) = self.relay()? {
+            return Ok((connector.with_auth(SCHEME, relay.word()), relay.doors()));
+        }
+        Ok((connector, &self.hosts))
+    }
+
+    #[cfg(feature = "tls")]
+    fn relay(&self) -> Result<Option<&Relay>> {
+        let Some(relay) = &self.tls else { return Ok(None) };
+        if let Some(relay) = relay.get() {
+            return Ok(Some(relay));
+        }
+        // Whoever comes second drops the doors that it has opened.
+        let opened = Relay::open(&self.addresses, Arc::clone(&self.connector), self.patience, &self.runtime)?;
+        Ok(Some(relay.get_or_init(|| opened)))
+    }
+
+    /// Why servers were of no use, as far as it is known without asking them; to be added to a sentence.
+    pub(crate) fn refused(&self) -> String {
+        #[cfg(feature = "tls")]
+        if let Some(relay) = self.tls.as_ref().and_then(OnceLock::get) {
+            return told(&relay.refused());
+        }
+        String::new()
+    }
+
+    /// Why servers are of no use; asks them.
+    pub(crate) async fn trouble(&self) -> String {
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            return self.refused();
+        }
+        let mut asked = JoinSet::new();
+        for address in self.addresses.clone() {
+            let connector = Arc::clone(&self.connector);
+            asked.spawn_on(async move { trouble_with(&connector, &address).await }, &self.runtime);
+        }
+        let mut troubles = Vec::new();
+        while let Some(answered) = asked.join_next().await {
+            troubles.extend(answered.ok().flatten());
+        }
+        troubles.sort();
+        told(&troubles)
+    }
+}
+
+fn told(troubles: &[String]) -> String {
+    if troubles.is_empty() { String::new() } else { format!(" ({})", troubles.join("; ")) }
+}
