@@ -33,6 +33,12 @@ fn etcd() {
     alone(async || callsign_testkit::etcd::EtcdFixture::start(callsign::open).await);
 }
 
+#[cfg(feature = "consul")]
+#[test]
+fn consul() {
+    alone(async || callsign_testkit::consul::ConsulFixture::start(callsign::open).await);
+}
+
 #[cfg(feature = "zk")]
 #[test]
 fn zookeeper() {

@@ -89,7 +89,7 @@ async fn cycle(fixture: &impl Fixture, tuning: &Tuning, registry: &Registry, n: 
     until(&mut watch, SOON, "seen", |s| s.len() == 1).await;
     match n % 3 {
         0 => ok(registration.deregister().await, n),
-        1 => ok(registration.deregister_within(Duration::from_secs(1)).await, n),
+        1 => ok(registration.deregister_within(SOON).await, n),
         _ => drop(registration),
     }
     if let Some(own) = own {
