@@ -1,6 +1,7 @@
 //! ZooKeeper: [`ZooKeeper`], how a server is run; [`Raw`], access to it past all client libraries; and
 //! [`ZooKeeperFixture`], a registry in it.
 
+mod partition;
 mod raw;
 mod server;
 
@@ -14,7 +15,8 @@ use callsign_core::{Address, Error, ErrorKind, InstanceId, Registry, Result, Ser
 use serde_json::json;
 use tokio::sync::Mutex;
 
-pub use raw::{Node, Raw};
+pub use partition::PartitionedEnsemble;
+pub use raw::{Node, Raw, Role};
 pub use server::ZooKeeper;
 
 use crate::fixture::{Caps, Fixture, Open, SecondClaim, Served, Tuning, with_query};

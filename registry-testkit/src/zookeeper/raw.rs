@@ -38,6 +38,15 @@ pub struct Raw {
     addr: SocketAddr,
 }
 
+/// What a server is in its ensemble.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// All writes go through it.
+    Leads,
+    /// It follows the leader, or is the only one.
+    Follows,
+}
+
 /// A node as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
@@ -61,20 +70,26 @@ impl Raw {
         matches!(timeout(Duration::from_secs(2), self.session(None)).await, Ok(Ok(_)))
     }
 
-    /// Whether it leads its ensemble.
+    /// What it is in its ensemble; `None` while it is part of no quorum.
     ///
     /// # Errors
     /// No answer.
-    pub async fn leads(&self) -> io::Result<bool> {
+    pub async fn role(&self) -> io::Result<Option<Role>> {
+        let said = self.say("srvr").await?;
+        let role = said.lines().find_map(|line| line.strip_prefix("Mode: "));
+        Ok(role.map(|role| if role == "leader" { Role::Leads } else { Role::Follows }))
+    }
+
+    /// What it answers to one of its words of four letters.
+    async fn say(&self, word: &str) -> io::Result<String> {
         let answer = async {
             let mut stream = TcpStream::connect(self.addr).await?;
-            stream.write_all(b"srvr").await?;
+            stream.write_all(word.as_bytes()).await?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer).await?;
             Ok::<_, io::Error>(answer)
         };
-        let answer = timeout(ANSWER, answer).await.map_err(io::Error::other)??;
-        Ok(answer.contains("Mode: leader"))
+        timeout(ANSWER, answer).await.map_err(io::Error::other)?
     }
 
     /// Creates a persistent node with all above it, or replaces what it holds.
