@@ -26,6 +26,8 @@ mod changes;
 mod consul;
 #[cfg(feature = "consul")]
 mod datacenter;
+#[cfg(feature = "zk")]
+mod ensemble;
 mod etcd;
 mod links;
 mod minority;
