@@ -20,6 +20,8 @@ macro_rules! rows {
 mod agent;
 mod backend;
 mod backends;
+#[cfg(feature = "zk")]
+mod capped;
 mod cast;
 mod changes;
 #[cfg(feature = "consul")]

@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::sync::Mutex;
 
 pub use partition::PartitionedEnsemble;
-pub use raw::{Node, Raw, Role};
+pub use raw::{Held, Node, Raw, Role};
 pub use server::ZooKeeper;
 
 use crate::fixture::{Caps, Fixture, Open, SecondClaim, Served, Tuning, with_query};
@@ -59,7 +59,15 @@ impl ZooKeeperFixture {
     /// # Panics
     /// As [`start`](Self::start).
     pub async fn with_format(open: Open, format: Format) -> Self {
-        let mut server = ZooKeeper::server().unwrap_or_else(|error| panic!("{error}"));
+        Self::with_more(open, format, &[]).await
+    }
+
+    /// Starts a ZooKeeper with more lines of its configuration.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub async fn with_more(open: Open, format: Format, more: &[&str]) -> Self {
+        let mut server = ZooKeeper::server_with(more).unwrap_or_else(|error| panic!("{error}"));
         server.start().await.unwrap_or_else(|error| panic!("{error}"));
         let (raw, link) = (Raw::new(server.addr()), Proxy::start(server.addr()).await.unwrap());
         Self { open, format, server: Mutex::new(server), raw, link }

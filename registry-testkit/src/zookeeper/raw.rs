@@ -199,11 +199,24 @@ impl Raw {
         Err(io::Error::other(format!("session {session:#x} goes on")))
     }
 
+    /// Opens a session that does nothing, and holds its connection for as long as the server bears that: a minute, or
+    /// its `maxSessionTimeout`.
+    ///
+    /// # Errors
+    /// The server takes no more connections, or does not answer.
+    pub async fn hold(&self) -> io::Result<Held> {
+        Ok(Held { _session: self.session_for(None, i32::MAX).await? })
+    }
+
     async fn session(&self, id: Option<i64>) -> io::Result<Session> {
+        self.session_for(id, 10_000).await
+    }
+
+    async fn session_for(&self, id: Option<i64>, millis: i32) -> io::Result<Session> {
         let mut session = Session { stream: TcpStream::connect(self.addr).await? };
         let password = id.map_or([0; 16], password);
         let hello =
-            Bytes::default().int(0).long(0).int(10_000).long(id.unwrap_or(0)).bytes(&password).flag(false);
+            Bytes::default().int(0).long(0).int(millis).long(id.unwrap_or(0)).bytes(&password).flag(false);
         session.write(&hello.0).await?;
         let answer = timeout(ANSWER, session.read()).await.map_err(io::Error::other)??;
         let mut rest = Reader(&answer);
@@ -264,6 +277,13 @@ fn short() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "an answer of ZooKeeper ends too soon")
 }
 
+/// A session that is held open.
+#[derive(Debug)]
+pub struct Held {
+    _session: Session,
+}
+
+#[derive(Debug)]
 struct Session {
     stream: TcpStream,
 }
