@@ -1,10 +1,11 @@
-//! Rows 11 and 12 on ZooKeeper: three servers, of which one is killed, or cut off from the other two and still reached by
+//! Rows 11 and 12 on ZooKeeper: three servers, of which one is killed, frozen, or cut off from the other two and still reached by
 //! its clients.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use callsign::{Instance, InstanceId, Snapshot};
+use callsign_testkit::fixture::Tuning;
 use callsign_testkit::record::confirmed;
 use callsign_testkit::server::Server;
 use callsign_testkit::wait::{eventually, ok, until};
@@ -93,6 +94,33 @@ async fn row_11_servers_killed() {
     cast.end_unharmed().await;
 }
 
+/// Row 11, where nobody gets an error: sessions of 4 s outlive the server that they are connected to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_11_servers_frozen() {
+    let servers = ZooKeeper::ensemble::<3>().await.unwrap();
+    let hosts: Vec<_> = servers.iter().map(|server| server.addr().to_string()).collect();
+    let tuning = Tuning { ttl: Some(Duration::from_secs(4)), ..TUNING };
+    let url = format!("zk://{}/services?{}", hosts.join(","), tuning.query());
+    let mut cast = Cast::enter(&url, &url).await;
+    let before = written(&ZooKeeper::raw(&servers[0])).await;
+    assert_eq!(before.len(), 4);
+    let first = leader(&servers).await;
+    for frozen in [first, (first + 1) % 3, (first + 2) % 3] {
+        servers[frozen].pause().unwrap();
+        let begun = Instant::now();
+        let other = ZooKeeper::raw(&servers[(frozen + 1) % 3]);
+        follows(&mut cast, &other, begun, SWITCH).await;
+        sleep(TTL + long(2, 30)).await;
+        assert_eq!(written(&other).await, before, "nothing had to be registered again");
+        servers[frozen].resume().unwrap();
+        cast.is_exact(BACK).await;
+        // Or the next one takes the quorum along.
+        let raw = ZooKeeper::raw(&servers[frozen]);
+        eventually(BACK, "it has come back", async || raw.is_ready().await).await;
+    }
+    cast.end_unharmed().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn row_12_leader_in_the_minority() {
     in_the_minority(true).await;
@@ -117,6 +145,8 @@ async fn in_the_minority(leads: bool) {
     let inside = ok(callsign::open(&inside), "open");
     let mut inside = inside.watch(&cast.service);
     until(&mut inside, BACK, "fresh inside", |s| s.freshness().is_fresh() && s.len() == 4).await;
+    let servers = ok(callsign::open(&url), "open");
+    let own = ok(servers.register(Instance::new("other", "10.0.0.1:80").unwrap()).await, "register");
     ensemble.links.iter().for_each(callsign_testkit::proxy::Proxy::heal);
     let before = written(&majority).await;
     assert_eq!(before.len(), 4);
@@ -133,9 +163,10 @@ async fn in_the_minority(leads: bool) {
     until(&mut inside, SWITCH.saturating_sub(begun.elapsed()), "it is told inside", stale).await;
     println!("measured: told inside by then, after {:?}", begun.elapsed());
     // Registrars have come over, too.
-    let servers = ok(callsign::open(&url), "open");
-    let own = ok(servers.register(Instance::new("other", "10.0.0.1:80").unwrap()).await, "register");
-    println!("measured: a newcomer has registered after {:?}", begun.elapsed());
+    let heavier = own.instance().as_ref().clone().with_weight(7);
+    ok(own.update(heavier).await, "update");
+    println!("measured: a registrar's own change is written after {:?}", begun.elapsed());
+    assert!(begun.elapsed() < SWITCH, "{:?}", begun.elapsed());
     // Longer than a session lives that nobody takes up.
     sleep(TTL + long(2, 60)).await;
     assert_eq!(written(&majority).await, before, "nothing had to be registered again");
