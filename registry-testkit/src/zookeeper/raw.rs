@@ -187,13 +187,14 @@ impl Raw {
     /// # Errors
     /// As [`put`](Self::put), or there is no such session.
     pub async fn end_session(&self, session: i64) -> io::Result<()> {
-        self.session(Some(session)).await?.close().await?;
-        // A connection may be closed before its last word was heard: what counts is that the server knows it no more.
+        let mut known = false;
+        // Its client may take it up again in the middle, and then our connection is closed before anything is heard: what
+        // counts is that the server knows it no more.
         for _ in 0..100 {
-            match self.session(Some(session)).await {
-                Ok(session) => session.close().await?,
-                Err(error) if is_closed(&error) => {}
-                Err(_) => return Ok(()),
+            let closed = async { self.session(Some(session)).await?.close().await };
+            match closed.await {
+                Err(error) if !is_closed(&error) => return if known { Ok(()) } else { Err(error) },
+                _ => known = true,
             }
         }
         Err(io::Error::other(format!("session {session:#x} goes on")))
@@ -270,7 +271,8 @@ fn allow((error, answer): (i32, Vec<u8>), allowed: &[i32]) -> io::Result<Option<
 }
 
 fn is_closed(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
 }
 
 fn short() -> io::Error {
