@@ -75,12 +75,11 @@ impl Link {
     async fn dial(self) -> io::Result<TcpStream> {
         let begun = Instant::now();
         loop {
-            match TcpStream::connect(self.upstream).await {
-                Err(_) if self.patient && begun.elapsed() < PATIENCE => {
-                    sleep(Duration::from_millis(10)).await
-                }
-                dialled => return dialled,
+            let dialled = TcpStream::connect(self.upstream).await;
+            if dialled.is_ok() || !self.patient || begun.elapsed() > PATIENCE {
+                return dialled;
             }
+            sleep(Duration::from_millis(10)).await;
         }
     }
 

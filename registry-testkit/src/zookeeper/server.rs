@@ -142,7 +142,7 @@ impl Kind for ZooKeeper {
 
     fn command(&self, _port: u16, _second: u16, data: &Path) -> (PathBuf, Vec<OsString>) {
         let start = ["start-foreground".into(), data.join(CONFIG).into()];
-        if !self.one_of.as_ref().is_some_and(|member| member.hosts.is_some()) {
+        if self.one_of.as_ref().is_none_or(|member| member.hosts.is_none()) {
             return (self.program.clone(), start.into());
         }
         // The program passes nothing on to Java, which reads this itself.
