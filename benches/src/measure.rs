@@ -33,6 +33,11 @@ pub(crate) trait Contest {
     /// Changes an instance, by the number of the change.
     async fn change(&mut self, service: &str, size: usize, n: usize) -> Result<()>;
 
+    /// Takes the last change back, and says whether there was anything to take back. Nobody's time is taken by that.
+    async fn undo(&mut self) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Runs a contestant as a child of its own.
     fn watch(&self, who: usize, address: SocketAddr, service: &str) -> Result<Program>;
 }
@@ -98,10 +103,19 @@ async fn watch<C: Contest>(
         contest.change(service, size, change).await?;
         let seen = watcher.seen(sent).await?;
         into.latencies.push((seen - sent) as f64 / 1e6);
-        tokio::time::sleep(C::APART).await;
+        pause(contest).await?;
         into.cpu.push((watcher.cpu()? - before) as f64 / 1e6);
     }
     into.rss = watcher.rss()?;
+    Ok(())
+}
+
+/// Until the next change.
+async fn pause<C: Contest>(contest: &mut C) -> Result<()> {
+    tokio::time::sleep(C::APART).await;
+    if contest.undo().await? {
+        tokio::time::sleep(C::APART).await;
+    }
     Ok(())
 }
 
@@ -116,7 +130,7 @@ async fn bytes<C: Contest>(contest: &mut C, who: usize, service: &str, size: usi
         let sent = now()?;
         contest.change(service, size, change).await?;
         watcher.seen(sent).await?;
-        tokio::time::sleep(C::APART).await;
+        pause(contest).await?;
     }
     Ok((proxy.bytes_down() - before) as f64 / CHANGES as f64)
 }
