@@ -127,6 +127,11 @@ impl Kind for ZooKeeper {
         if let Some(Member { number, peers, hosts }) = &self.one_of {
             // Ticks: to find each other, and to go without a word.
             lines.extend(["initLimit=20".to_owned(), "syncLimit=4".to_owned()]);
+            // Milliseconds. On a busy machine a server that has won listens later than the other dials it, which by
+            // default gives up after half a second, and then is not followed again until the winner has waited for all of
+            // the first limit.
+            lines.push("leaderConnectDelayDuringRetryMs=300".to_owned());
+            lines.push("leader.maxTimeToWaitForEpoch=2000".to_owned());
             for (n, peer) in peers.iter().enumerate() {
                 let Peer { host, quorum, election } = peer;
                 lines.push(format!("server.{}={host}:{quorum}:{}", n + 1, election.number()));
