@@ -64,21 +64,21 @@ pub(crate) async fn run<C: Contest>(mut contest: C, sizes: &[usize]) -> Result<(
             }
             eprintln!("{size} instances: round {} of {ROUNDS}", round + 1);
         }
-        for (who, figures) in all.iter_mut().enumerate() {
-            figures.bytes = bytes(&mut contest, who, &service, size).await?;
-        }
-        let row = |what: &str, figure: fn(&Figures) -> f64| {
+        let row = |all: &[Figures; 4], what: &str, figure: fn(&Figures) -> f64| {
             let of = all.each_ref().map(figure);
             let ratios = C::RATIOS.map(|(one, other)| format!("{:.2}", of[one] / of[other]));
             let of = of.map(|figure| format!("{figure:.2}"));
             println!("| {size} | {what} | {} | {} |", of.join(" | "), ratios.join(" | "));
         };
-        row("write to wake-up, p50 ms", |f| f.latency(0.5));
-        row("write to wake-up, p90 ms", |f| f.latency(0.9));
-        row("watcher's processor ms a change", Figures::cpu);
-        row("bytes received a change", |f| f.bytes);
-        row("first list, ms", Figures::listed);
-        row("resident memory, MiB", |f| f.rss);
+        row(&all, "write to wake-up, p50 ms", |f| f.latency(0.5));
+        row(&all, "write to wake-up, p90 ms", |f| f.latency(0.9));
+        row(&all, "watcher's processor ms a change", Figures::cpu);
+        row(&all, "first list, ms", Figures::listed);
+        row(&all, "resident memory, MiB", |f| f.rss);
+        for (who, figures) in all.iter_mut().enumerate() {
+            figures.bytes = bytes(&mut contest, who, &service, size).await?;
+        }
+        row(&all, "bytes received a change", |f| f.bytes);
     }
     Ok(())
 }
