@@ -6,6 +6,9 @@ use callsign_testkit::process::Program;
 
 use crate::Result;
 
+/// The most that a watcher may take for anything: some list ten thousand instances one by one.
+const WAITS: Duration = Duration::from_secs(60);
+
 #[derive(Debug, Default)]
 pub(crate) struct Figures {
     pub(crate) latencies: Vec<f64>,
@@ -41,7 +44,7 @@ pub(crate) struct Watcher(pub(crate) Program);
 impl Watcher {
     /// The number that its next line of this kind says.
     async fn wait(&mut self, what: &str) -> Result<u128> {
-        Ok(self.0.said(what, Duration::from_secs(20)).await.parse()?)
+        Ok(self.0.said(what, WAITS).await.parse()?)
     }
 
     /// The milliseconds until the service was listed.

@@ -2,7 +2,7 @@
 //! anybody can do in the same language, the registry's own client in Go and Go kit, in one run against one real server.
 //! Prints a table of ratios.
 //!
-//! `cargo run --release`, or with `-- consul`, in this folder. A child process watches, each of the four in turn; this
+//! `cargo run --release`, or with `-- consul` or `-- zk`, in this folder. A child process watches, each of the four in turn; this
 //! one writes, further apart than anybody coalesces, and takes the times. What is counted is the time from the
 //! sending of the write to the watcher's wake-up, the watcher's processor time, and the bytes it received.
 
@@ -12,6 +12,7 @@ mod figures;
 mod http;
 mod measure;
 mod watcher;
+mod zk;
 
 use std::error::Error;
 
@@ -22,7 +23,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 /// Instances, and changes in each of the rounds.
 const SIZES: [usize; 3] = [100, 1_000, 10_000];
 
-const USAGE: &str = "usage: callsign-benches [etcd | consul [INSTANCES...]]";
+const USAGE: &str = "usage: callsign-benches [etcd | consul | zk [INSTANCES...]]";
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -41,6 +42,7 @@ fn main() -> Result<()> {
     match *registry {
         "etcd" => runtime.block_on(etcd::run(&sizes)),
         "consul" => runtime.block_on(consul::run(&sizes)),
+        "zk" => runtime.block_on(zk::run(&sizes)),
         _ => Err(USAGE.into()),
     }
 }

@@ -33,6 +33,11 @@ pub(crate) trait Contest {
     /// Changes an instance, by the number of the change.
     async fn change(&mut self, service: &str, size: usize, n: usize) -> Result<()>;
 
+    /// Takes the last change back, and says whether there was anything to take back. Nobody's time is taken by that.
+    async fn undo(&mut self) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Runs a contestant as a child of its own.
     fn watch(&self, who: usize, address: SocketAddr, service: &str) -> Result<Program>;
 }
@@ -59,21 +64,21 @@ pub(crate) async fn run<C: Contest>(mut contest: C, sizes: &[usize]) -> Result<(
             }
             eprintln!("{size} instances: round {} of {ROUNDS}", round + 1);
         }
-        for (who, figures) in all.iter_mut().enumerate() {
-            figures.bytes = bytes(&mut contest, who, &service, size).await?;
-        }
-        let row = |what: &str, figure: fn(&Figures) -> f64| {
+        let row = |all: &[Figures; 4], what: &str, figure: fn(&Figures) -> f64| {
             let of = all.each_ref().map(figure);
             let ratios = C::RATIOS.map(|(one, other)| format!("{:.2}", of[one] / of[other]));
             let of = of.map(|figure| format!("{figure:.2}"));
             println!("| {size} | {what} | {} | {} |", of.join(" | "), ratios.join(" | "));
         };
-        row("write to wake-up, p50 ms", |f| f.latency(0.5));
-        row("write to wake-up, p90 ms", |f| f.latency(0.9));
-        row("watcher's processor ms a change", Figures::cpu);
-        row("bytes received a change", |f| f.bytes);
-        row("first list, ms", Figures::listed);
-        row("resident memory, MiB", |f| f.rss);
+        row(&all, "write to wake-up, p50 ms", |f| f.latency(0.5));
+        row(&all, "write to wake-up, p90 ms", |f| f.latency(0.9));
+        row(&all, "watcher's processor ms a change", Figures::cpu);
+        row(&all, "first list, ms", Figures::listed);
+        row(&all, "resident memory, MiB", |f| f.rss);
+        for (who, figures) in all.iter_mut().enumerate() {
+            figures.bytes = bytes(&mut contest, who, &service, size).await?;
+        }
+        row(&all, "bytes received a change", |f| f.bytes);
     }
     Ok(())
 }
@@ -98,10 +103,19 @@ async fn watch<C: Contest>(
         contest.change(service, size, change).await?;
         let seen = watcher.seen(sent).await?;
         into.latencies.push((seen - sent) as f64 / 1e6);
-        tokio::time::sleep(C::APART).await;
+        pause(contest).await?;
         into.cpu.push((watcher.cpu()? - before) as f64 / 1e6);
     }
     into.rss = watcher.rss()?;
+    Ok(())
+}
+
+/// Until the next change.
+async fn pause<C: Contest>(contest: &mut C) -> Result<()> {
+    tokio::time::sleep(C::APART).await;
+    if contest.undo().await? {
+        tokio::time::sleep(C::APART).await;
+    }
     Ok(())
 }
 
@@ -116,7 +130,7 @@ async fn bytes<C: Contest>(contest: &mut C, who: usize, service: &str, size: usi
         let sent = now()?;
         contest.change(service, size, change).await?;
         watcher.seen(sent).await?;
-        tokio::time::sleep(C::APART).await;
+        pause(contest).await?;
     }
     Ok((proxy.bytes_down() - before) as f64 / CHANGES as f64)
 }

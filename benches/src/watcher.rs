@@ -1,10 +1,12 @@
 //! The child that watches: prints `listed MICROSECONDS` once, then `seen UNIX_NANOSECONDS` for each change.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use callsign_core::{Registry, RegistryUrl};
 use etcd_client::{Client, GetOptions, WatchOptions};
+use zookeeper_client::{AddWatchMode, EventType};
 
 use crate::Result;
 use crate::http::Connection;
@@ -14,6 +16,8 @@ pub(crate) async fn run(how: &str, address: &str, service: &str) -> Result<()> {
     match how {
         "etcd-bare" => bare_etcd(begun, address, service).await,
         "consul-bare" => bare_consul(begun, address, service).await,
+        "zk-children" => bare_children(begun, address, service).await,
+        "zk-recursive" => bare_recursive(begun, address, service).await,
         "etcd" => {
             let url = RegistryUrl::parse(&format!("etcd://{address}/services"))?;
             callsign(begun, &callsign_etcd::open(&url)?, service).await
@@ -21,6 +25,10 @@ pub(crate) async fn run(how: &str, address: &str, service: &str) -> Result<()> {
         "consul" => {
             let url = RegistryUrl::parse(&format!("consul://{address}"))?;
             callsign(begun, &callsign_consul::open(&url)?, service).await
+        }
+        "zk" => {
+            let url = RegistryUrl::parse(&format!("zk://{address}/services"))?;
+            callsign(begun, &callsign_zk::open(&url)?, service).await
         }
         _ => Err(format!("nobody watches as {how:?}").into()),
     }
@@ -67,6 +75,54 @@ async fn bare_consul(begun: Instant, address: &str, service: &str) -> Result<()>
             index = now;
             seen()?;
         }
+    }
+}
+
+/// Reads nodes, all at once, and decodes nothing.
+async fn read(client: &zookeeper_client::Client, service: &str, names: &[String]) -> Result<()> {
+    let asked: Vec<_> =
+        names.iter().map(|name| client.get_data(&format!("/services/{service}/{name}"))).collect();
+    for answer in asked {
+        match answer.await {
+            Ok(_) | Err(zookeeper_client::Error::NoNode) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// The plain way: the names of the children, which are watched once, and then what is new.
+async fn bare_children(begun: Instant, address: &str, service: &str) -> Result<()> {
+    let client = crate::zk::connect(address).await?;
+    let path = format!("/services/{service}");
+    let (names, mut watcher) = client.list_and_watch_children(&path).await?;
+    read(&client, service, &names).await?;
+    let mut known: HashSet<String> = names.into_iter().collect();
+    say("listed", begun.elapsed().as_micros())?;
+    loop {
+        watcher.changed().await;
+        let names;
+        (names, watcher) = client.list_and_watch_children(&path).await?;
+        let new: Vec<_> = names.iter().filter(|name| !known.contains(*name)).cloned().collect();
+        read(&client, service, &new).await?;
+        known = names.into_iter().collect();
+        seen()?;
+    }
+}
+
+/// The least that anybody can do: an event says what to read.
+async fn bare_recursive(begun: Instant, address: &str, service: &str) -> Result<()> {
+    let client = crate::zk::connect(address).await?;
+    let path = format!("/services/{service}");
+    let mut watcher = client.watch(&path, AddWatchMode::PersistentRecursive).await?;
+    read(&client, service, &client.list_children(&path).await?).await?;
+    say("listed", begun.elapsed().as_micros())?;
+    loop {
+        let event = watcher.changed().await;
+        if event.event_type == EventType::NodeCreated {
+            client.get_data(&event.path).await?;
+        }
+        seen()?;
     }
 }
 

@@ -18,6 +18,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 /// The most bytes on their way in one direction of one connection: what a network would hold.
 const IN_FLIGHT: usize = 1 << 20;
 const CHUNK: usize = 64 * 1024;
+/// How long a patient link dials a server that does not listen.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Some of those who dial, who are at most sixty-four.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
@@ -50,6 +52,8 @@ struct Link {
     era: u64,
     /// Whose connections nothing passes on.
     silenced: Few,
+    /// Whether a server that does not listen is dialled again for a while.
+    patient: bool,
 }
 
 impl Link {
@@ -64,6 +68,18 @@ impl Link {
             chunk: CHUNK,
             era,
             silenced: Few::default(),
+            patient: false,
+        }
+    }
+
+    async fn dial(self) -> io::Result<TcpStream> {
+        let begun = Instant::now();
+        loop {
+            let dialled = TcpStream::connect(self.upstream).await;
+            if dialled.is_ok() || !self.patient || begun.elapsed() > PATIENCE {
+                return dialled;
+            }
+            sleep(Duration::from_millis(10)).await;
         }
     }
 
@@ -134,7 +150,15 @@ impl Proxy {
 
     /// Makes the link good again. Connections that were held up go on where they were.
     pub fn heal(&self) {
-        self.link.send_modify(|link| *link = Link::good(link.upstream, link.era));
+        self.link.send_modify(|link| {
+            *link = Link { patient: link.patient, ..Link::good(link.upstream, link.era) };
+        });
+    }
+
+    /// From now on, and healed or not, whoever dials before the server listens waits for it a moment. A link cannot refuse
+    /// whom the server would, as it has accepted by then: some try a refusal again, and take the reset for more than that.
+    pub fn patient(&self) {
+        self.link.send_modify(|link| link.patient = true);
     }
 
     /// Leads to another server from now on, and resets what leads to the present one: so it looks when a server is
@@ -281,8 +305,8 @@ async fn connection(
             return None;
         }
         let mut links = links.clone();
-        let upstream = links.wait_for(|link| link.up && link.hears(dialler)).await.ok()?.upstream;
-        TcpStream::connect(upstream).await.ok()
+        let link = *links.wait_for(|link| link.up && link.hears(dialler)).await.ok()?;
+        link.dial().await.ok()
     };
     let mut resets = links.clone();
     let mut reset = pin!(resets.wait_for(|link| link.era != born));

@@ -149,3 +149,22 @@ async fn a_server_that_is_down_resets_and_nothing_outlives_the_proxy() {
     let gone = async || TcpStream::connect(addr).await.is_err();
     eventually(Duration::from_secs(5), "the proxy is gone", gone).await;
 }
+
+#[tokio::test]
+async fn a_patient_link_waits_for_the_server_to_listen() {
+    let port = crate::ports::Port::reserve().unwrap();
+    let proxy = Proxy::start(port.addr()).await.unwrap();
+    let mut early = TcpStream::connect(proxy.addr()).await.unwrap();
+    assert!(ask(&mut early, "a").await.is_err());
+    proxy.patient();
+    proxy.heal();
+    let mut early = TcpStream::connect(proxy.addr()).await.unwrap();
+    let listens = async {
+        sleep(SOON).await;
+        let listener = TcpListener::bind(port.addr()).await.unwrap();
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let byte = stream.read_u8().await.unwrap();
+        stream.write_all(&[byte]).await.unwrap();
+    };
+    assert_eq!(tokio::join!(ask(&mut early, "b"), listens).0.unwrap(), "b");
+}

@@ -20,12 +20,16 @@ macro_rules! rows {
 mod agent;
 mod backend;
 mod backends;
+#[cfg(feature = "zk")]
+mod capped;
 mod cast;
 mod changes;
 #[cfg(feature = "consul")]
 mod consul;
 #[cfg(feature = "consul")]
 mod datacenter;
+#[cfg(feature = "zk")]
+mod ensemble;
 mod etcd;
 mod links;
 mod minority;

@@ -16,3 +16,13 @@ rows! {
         row_1_killed_for_a_minute, row_2_frozen_for_half_a_minute, row_3_down_for_ten_ttls, row_4_wiped,
         row_5_wiped_and_one_dead;
 }
+
+/// What only ZooKeeper has: connections that are counted by the machine that they come from.
+mod alone {
+    use crate::capped;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn row_17_no_connection_is_free() {
+        capped::row_17_no_connection_is_free().await;
+    }
+}

@@ -1,6 +1,7 @@
 //! ZooKeeper: [`ZooKeeper`], how a server is run; [`Raw`], access to it past all client libraries; and
 //! [`ZooKeeperFixture`], a registry in it.
 
+mod partition;
 mod raw;
 mod secured;
 mod server;
@@ -15,7 +16,8 @@ use callsign_core::{Address, Error, ErrorKind, InstanceId, Registry, Result, Ser
 use serde_json::json;
 use tokio::sync::Mutex;
 
-pub use raw::{Node, Raw};
+pub use partition::PartitionedEnsemble;
+pub use raw::{Held, Node, Raw, Role};
 pub use secured::{Flagged, SecuredServer};
 pub use server::ZooKeeper;
 
@@ -59,7 +61,15 @@ impl ZooKeeperFixture {
     /// # Panics
     /// As [`start`](Self::start).
     pub async fn with_format(open: Open, format: Format) -> Self {
-        let mut server = ZooKeeper::server().unwrap_or_else(|error| panic!("{error}"));
+        Self::with_more(open, format, &[]).await
+    }
+
+    /// Starts a ZooKeeper with more lines of its configuration.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub async fn with_more(open: Open, format: Format, more: &[&str]) -> Self {
+        let mut server = ZooKeeper::server_with(more).unwrap_or_else(|error| panic!("{error}"));
         server.start().await.unwrap_or_else(|error| panic!("{error}"));
         let (raw, link) = (Raw::new(server.addr()), Proxy::start(server.addr()).await.unwrap());
         Self { open, format, server: Mutex::new(server), raw, link }

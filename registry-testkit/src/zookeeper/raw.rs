@@ -38,6 +38,15 @@ pub struct Raw {
     addr: SocketAddr,
 }
 
+/// What a server is in its ensemble.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// All writes go through it.
+    Leads,
+    /// It follows the leader, or is the only one.
+    Follows,
+}
+
 /// A node as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
@@ -61,20 +70,26 @@ impl Raw {
         matches!(timeout(Duration::from_secs(2), self.session(None)).await, Ok(Ok(_)))
     }
 
-    /// Whether it leads its ensemble.
+    /// What it is in its ensemble; `None` while it is part of no quorum.
     ///
     /// # Errors
     /// No answer.
-    pub async fn leads(&self) -> io::Result<bool> {
+    pub async fn role(&self) -> io::Result<Option<Role>> {
+        let said = self.say("srvr").await?;
+        let role = said.lines().find_map(|line| line.strip_prefix("Mode: "));
+        Ok(role.map(|role| if role == "leader" { Role::Leads } else { Role::Follows }))
+    }
+
+    /// What it answers to one of its words of four letters.
+    async fn say(&self, word: &str) -> io::Result<String> {
         let answer = async {
             let mut stream = TcpStream::connect(self.addr).await?;
-            stream.write_all(b"srvr").await?;
+            stream.write_all(word.as_bytes()).await?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer).await?;
             Ok::<_, io::Error>(answer)
         };
-        let answer = timeout(ANSWER, answer).await.map_err(io::Error::other)??;
-        Ok(answer.contains("Mode: leader"))
+        timeout(ANSWER, answer).await.map_err(io::Error::other)?
     }
 
     /// Creates a persistent node with all above it, or replaces what it holds.
@@ -172,23 +187,37 @@ impl Raw {
     /// # Errors
     /// As [`put`](Self::put), or there is no such session.
     pub async fn end_session(&self, session: i64) -> io::Result<()> {
-        self.session(Some(session)).await?.close().await?;
-        // A connection may be closed before its last word was heard: what counts is that the server knows it no more.
+        let mut known = false;
+        // Its client may take it up again in the middle, and then our connection is closed before anything is heard: what
+        // counts is that the server knows it no more.
         for _ in 0..100 {
-            match self.session(Some(session)).await {
-                Ok(session) => session.close().await?,
-                Err(error) if is_closed(&error) => {}
-                Err(_) => return Ok(()),
+            let closed = async { self.session(Some(session)).await?.close().await };
+            match closed.await {
+                Err(error) if !is_closed(&error) => return if known { Ok(()) } else { Err(error) },
+                _ => known = true,
             }
         }
         Err(io::Error::other(format!("session {session:#x} goes on")))
     }
 
+    /// Opens a session that does nothing, and holds its connection for as long as the server bears that: a minute, or
+    /// its `maxSessionTimeout`.
+    ///
+    /// # Errors
+    /// The server takes no more connections, or does not answer.
+    pub async fn hold(&self) -> io::Result<Held> {
+        Ok(Held { _session: self.session_for(None, i32::MAX).await? })
+    }
+
     async fn session(&self, id: Option<i64>) -> io::Result<Session> {
+        self.session_for(id, 10_000).await
+    }
+
+    async fn session_for(&self, id: Option<i64>, millis: i32) -> io::Result<Session> {
         let mut session = Session { stream: TcpStream::connect(self.addr).await? };
         let password = id.map_or([0; 16], password);
         let hello =
-            Bytes::default().int(0).long(0).int(10_000).long(id.unwrap_or(0)).bytes(&password).flag(false);
+            Bytes::default().int(0).long(0).int(millis).long(id.unwrap_or(0)).bytes(&password).flag(false);
         session.write(&hello.0).await?;
         let answer = timeout(ANSWER, session.read()).await.map_err(io::Error::other)??;
         let mut rest = Reader(&answer);
@@ -242,13 +271,21 @@ fn allow((error, answer): (i32, Vec<u8>), allowed: &[i32]) -> io::Result<Option<
 }
 
 fn is_closed(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
 }
 
 fn short() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "an answer of ZooKeeper ends too soon")
 }
 
+/// A session that is held open.
+#[derive(Debug)]
+pub struct Held {
+    _session: Session,
+}
+
+#[derive(Debug)]
 struct Session {
     stream: TcpStream,
 }

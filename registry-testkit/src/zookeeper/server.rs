@@ -18,21 +18,34 @@ use crate::testbed;
 const POM: &str = include_str!("../../testbed/zookeeper/pom.xml");
 /// Its configuration, among its data.
 const CONFIG: &str = "zoo.cfg";
+/// What names of hosts stand for, beside it.
+const HOSTS: &str = "hosts";
 
 /// A server with its data on disk, the only one of its ensemble or one of several.
 #[derive(Debug)]
 pub struct ZooKeeper {
     program: PathBuf,
     more: Vec<String>,
-    /// Its number among the servers of its ensemble.
-    one_of: Option<(usize, Arc<[Peer]>)>,
+    one_of: Option<Member>,
 }
 
-/// Where the others reach a server of an ensemble.
+/// One server of several.
 #[derive(Debug)]
-struct Peer {
-    quorum: u16,
-    election: Port,
+pub(super) struct Member {
+    /// Its number among them.
+    pub(super) number: usize,
+    /// All of them.
+    pub(super) peers: Arc<[Peer]>,
+    /// What it takes their names for, as a file of hosts has it, where they are names.
+    pub(super) hosts: Option<String>,
+}
+
+/// How the others call a server of an ensemble.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) host: String,
+    pub(super) quorum: u16,
+    pub(super) election: Port,
 }
 
 impl ZooKeeper {
@@ -67,14 +80,15 @@ impl ZooKeeper {
         let (mut ports, mut peers) = (Vec::new(), Vec::new());
         for _ in 0..N {
             let (port, second) = (Port::reserve()?, Port::reserve()?);
-            peers.push(Peer { quorum: second.number(), election: Port::reserve()? });
+            let host = "127.0.0.1".to_owned();
+            peers.push(Peer { host, quorum: second.number(), election: Port::reserve()? });
             ports.push((port, second));
         }
         let peers: Arc<[Peer]> = peers.into();
         let mut servers = Vec::new();
         for (n, (port, second)) in ports.into_iter().enumerate() {
-            let kind = Self { program: program()?, more: Vec::new(), one_of: Some((n, Arc::clone(&peers))) };
-            let mut server = Server::on(kind, port, second)?;
+            let member = Member { number: n, peers: Arc::clone(&peers), hosts: None };
+            let mut server = Server::on(Self::member(member)?, port, second)?;
             server.launch()?;
             servers.push(server);
         }
@@ -82,6 +96,10 @@ impl ZooKeeper {
             server.ready().await?;
         }
         servers.try_into().map_err(|_| io::Error::other("not as many servers as asked for"))
+    }
+
+    pub(super) fn member(member: Member) -> io::Result<Self> {
+        Ok(Self { program: program()?, more: Vec::new(), one_of: Some(member) })
     }
 
     /// Raw access to a server of this kind.
@@ -111,11 +129,20 @@ impl Kind for ZooKeeper {
             // The machine does not crash here, only the process: what it wrote is there when it comes back.
             "forceSync=no".to_owned(),
         ];
-        if let Some((number, peers)) = &self.one_of {
+        if let Some(Member { number, peers, hosts }) = &self.one_of {
             // Ticks: to find each other, and to go without a word.
             lines.extend(["initLimit=20".to_owned(), "syncLimit=4".to_owned()]);
+            // Milliseconds. On a busy machine a server that has won listens later than the other dials it, which by
+            // default gives up after half a second, and then is not followed again until the winner has waited for all of
+            // the first limit.
+            lines.push("leaderConnectDelayDuringRetryMs=300".to_owned());
+            lines.push("leader.maxTimeToWaitForEpoch=2000".to_owned());
             for (n, peer) in peers.iter().enumerate() {
-                lines.push(format!("server.{}=127.0.0.1:{}:{}", n + 1, peer.quorum, peer.election.number()));
+                let Peer { host, quorum, election } = peer;
+                lines.push(format!("server.{}={host}:{quorum}:{}", n + 1, election.number()));
+            }
+            if let Some(hosts) = hosts {
+                std::fs::write(data.join(HOSTS), hosts)?;
             }
             std::fs::write(data.join("myid"), (number + 1).to_string())?;
         }
@@ -124,7 +151,15 @@ impl Kind for ZooKeeper {
     }
 
     fn command(&self, _port: u16, _second: u16, data: &Path) -> (PathBuf, Vec<OsString>) {
-        (self.program.clone(), vec!["start-foreground".into(), data.join(CONFIG).into()])
+        let start = ["start-foreground".into(), data.join(CONFIG).into()];
+        if self.one_of.as_ref().is_none_or(|member| member.hosts.is_none()) {
+            return (self.program.clone(), start.into());
+        }
+        // The program passes nothing on to Java, which reads this itself.
+        let options = format!("JDK_JAVA_OPTIONS=-Djdk.net.hosts.file={}", data.join(HOSTS).display());
+        let mut arguments = vec![options.into(), self.program.clone().into()];
+        arguments.extend(start);
+        ("env".into(), arguments)
     }
 
     fn image(&self) -> Image {

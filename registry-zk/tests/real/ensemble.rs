@@ -7,7 +7,7 @@ use callsign_testkit::proxy::Proxy;
 use callsign_testkit::record::Recorder;
 use callsign_testkit::server::Server;
 use callsign_testkit::wait::{eventually, ok, until};
-use callsign_testkit::zookeeper::ZooKeeper;
+use callsign_testkit::zookeeper::{Role, ZooKeeper};
 
 use crate::{SOON, open};
 
@@ -48,7 +48,7 @@ impl Scene {
 
     async fn leader(&self) -> usize {
         for (n, server) in self.servers.iter().enumerate() {
-            if ZooKeeper::raw(server).leads().await.is_ok_and(|leads| leads) {
+            if ZooKeeper::raw(server).role().await.is_ok_and(|role| role == Some(Role::Leads)) {
                 return n;
             }
         }
