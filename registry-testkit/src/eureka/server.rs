@@ -1,0 +1,141 @@
+//! [`Eureka`]: how a Eureka server is run.
+
+use std::ffi::OsString;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+
+use super::Api;
+use crate::container::Image;
+use crate::ports::Port;
+use crate::provider::Provider;
+use crate::server::{Kind, Server};
+use crate::testbed;
+
+const POM: &str = include_str!("../../testbed/eureka/pom.xml");
+
+/// What makes it quick: whoever stops renewing is gone with his lease, and whatever changes shows at once. Neither is so
+/// by default.
+const QUICK: &[&str] = &[
+    "eureka.server.enable-self-preservation=false",
+    "eureka.server.renewal-percent-threshold=0",
+    "eureka.server.eviction-interval-timer-in-ms=500",
+    "eureka.server.use-read-only-response-cache=false",
+];
+
+/// A server, alone or one of two.
+#[derive(Debug)]
+pub struct Eureka {
+    program: PathBuf,
+    settings: Vec<String>,
+    /// All servers, if there are several.
+    peers: Vec<SocketAddr>,
+}
+
+impl Eureka {
+    /// The Eureka of the testbed, or that which `CALLSIGN_EUREKA_BIN` names, or in containers `CALLSIGN_EUREKA_IMAGE`, as a
+    /// server that is not running yet, with settings for quick tests.
+    ///
+    /// # Errors
+    /// There is no Eureka (the error says how to get it), or no free port.
+    pub fn server() -> io::Result<Server<Self>> {
+        Self::server_with(&[])
+    }
+
+    /// The same with more settings, each as `name=value`.
+    ///
+    /// # Errors
+    /// As [`server`](Self::server).
+    pub fn server_with(more: &[&str]) -> io::Result<Server<Self>> {
+        Server::new(Self::kind(QUICK.iter().chain(more), Vec::new())?)
+    }
+
+    /// The same with its own settings, as in production.
+    ///
+    /// # Errors
+    /// As [`server`](Self::server).
+    pub fn as_in_production() -> io::Result<Server<Self>> {
+        Server::new(Self::kind([].iter(), Vec::new())?)
+    }
+
+    /// Two that tell each other what they are told, running.
+    ///
+    /// # Errors
+    /// As [`server`](Self::server), or they do not start.
+    pub async fn peers() -> io::Result<[Server<Self>; 2]> {
+        let ports = [Port::reserve()?, Port::reserve()?];
+        let addrs: Vec<_> = ports.iter().map(Port::addr).collect();
+        let mut servers = Vec::new();
+        for port in ports {
+            let kind = Self::kind(QUICK.iter(), addrs.clone())?;
+            let mut server = Server::on(kind, port, Port::reserve()?)?;
+            server.launch()?;
+            servers.push(server);
+        }
+        for server in &mut servers {
+            server.ready().await?;
+        }
+        servers.try_into().map_err(|_| io::Error::other("not two servers"))
+    }
+
+    fn kind<'a>(settings: impl Iterator<Item = &'a &'a str>, peers: Vec<SocketAddr>) -> io::Result<Self> {
+        let program = Provider::chosen()?.program("eureka", "CALLSIGN_EUREKA_BIN")?;
+        Ok(Self { program, settings: settings.map(ToString::to_string).collect(), peers })
+    }
+}
+
+fn url(addr: SocketAddr) -> String {
+    format!("http://{addr}{}/", super::BASE)
+}
+
+#[async_trait]
+impl Kind for Eureka {
+    fn name(&self) -> &'static str {
+        "Eureka"
+    }
+
+    fn command(&self, port: u16, _second: u16, _data: &Path) -> (PathBuf, Vec<OsString>) {
+        let own = SocketAddr::from(([127, 0, 0, 1], port));
+        let peered = !self.peers.is_empty();
+        let mut settings = vec![
+            format!("server.port={port}"),
+            "server.address=127.0.0.1".to_owned(),
+            // Two on one host take themselves for each other by their host's name.
+            format!("eureka.server.my-url={}", url(own)),
+            format!("eureka.client.register-with-eureka={peered}"),
+            format!("eureka.client.fetch-registry={peered}"),
+            "logging.level.root=WARN".to_owned(),
+            "spring.main.banner-mode=off".to_owned(),
+        ];
+        if peered {
+            let urls: Vec<_> = self.peers.iter().map(|addr| url(*addr)).collect();
+            settings.push(format!("eureka.client.service-url.defaultZone={}", urls.join(",")));
+        }
+        settings.extend(self.settings.iter().cloned());
+        (self.program.clone(), settings.into_iter().map(|it| format!("--{it}").into()).collect())
+    }
+
+    fn image(&self) -> Image {
+        testbed::image("CALLSIGN_EUREKA_IMAGE", || format!("callsign-testbed/eureka:{}", version()))
+    }
+
+    async fn answers(&self, addr: SocketAddr) -> bool {
+        Api::new(addr).is_ready().await
+    }
+}
+
+/// The release of Spring Cloud that the testbed's `pom.xml` names.
+fn version() -> &'static str {
+    let of = POM.split_once("<spring-cloud.version>").and_then(|(_, rest)| rest.split_once('<'));
+    of.expect("pom.xml names a version").0
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_version_is_that_of_the_release() {
+        assert!(super::version().starts_with("20"), "{}", super::version());
+    }
+}
