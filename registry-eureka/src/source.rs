@@ -11,6 +11,9 @@ use crate::listing::{Listing, Origin, Said};
 use crate::servers::{Ask, Servers};
 use crate::wire::{Document, read};
 
+/// For each moment that an answer takes, this many pass until the next question.
+const SHARE: u32 = 2;
+
 #[derive(Debug)]
 pub(crate) struct EurekaSource {
     servers: Servers,
@@ -79,11 +82,13 @@ impl Source for EurekaSource {
     async fn next(&mut self) -> Result<Update> {
         loop {
             sleep_until(self.next_at).await;
+            let began = Instant::now();
             let asked = self.ask().await;
             if asked.is_err() {
                 self.relist();
             } else {
-                self.next_at = Instant::now() + self.poll.mul_f64(0.8 + 0.4 * self.rng.f64());
+                let pause = self.poll.mul_f64(0.8 + 0.4 * self.rng.f64());
+                self.next_at = Instant::now() + pause.max(began.elapsed() * SHARE);
             }
             if let Some(update) = asked? {
                 return Ok(update);

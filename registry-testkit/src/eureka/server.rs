@@ -23,6 +23,9 @@ const QUICK: &[&str] = &[
     "eureka.server.renewal-percent-threshold=0",
     "eureka.server.eviction-interval-timer-in-ms=500",
     "eureka.server.use-read-only-response-cache=false",
+    // A change that comes while an answer is being made does not show in it, nor in those after it until another change
+    // or this time, which is three minutes by default.
+    "eureka.server.response-cache-auto-expiration-in-seconds=1",
 ];
 
 /// A server, alone or one of two.
