@@ -1,4 +1,4 @@
-//! Eureka does what every registry does.
+//! Eureka does what every registry does, whether each service is asked for or everything at once.
 
 use callsign_testkit::eureka::EurekaFixture;
 
@@ -8,4 +8,16 @@ callsign_testkit::conformance! {
     leasing: run,
     raw: run,
     outage: run,
+}
+
+mod all {
+    use callsign_testkit::eureka::EurekaFixture;
+
+    callsign_testkit::conformance! {
+        fixture: EurekaFixture::start(callsign::open).await.asking_for_all(),
+        registering: run,
+        leasing: run,
+        raw: run,
+        outage: run,
+    }
 }

@@ -9,6 +9,7 @@ use callsign_core::{
 use tokio::runtime::Handle;
 
 use crate::config::POLL;
+use crate::group::{Fetch, Group};
 use crate::registry::EurekaProtocol;
 use crate::servers::{Order, Server, Servers};
 use crate::wire::Taking;
@@ -54,6 +55,7 @@ pub struct Builder {
     hosts: Vec<Address>,
     path: String,
     order: Order,
+    fetch: Fetch,
     taking: Taking,
     poll: Duration,
     pub(crate) access: Access,
@@ -66,6 +68,7 @@ impl Builder {
             hosts,
             path: path.to_owned(),
             order: Order::default(),
+            fetch: Fetch::default(),
             taking: Taking::default(),
             poll: Duration::from_secs(30),
             access: Access::default(),
@@ -88,6 +91,12 @@ impl Builder {
     /// Sets which server is asked first.
     pub fn order(mut self, order: Order) -> Self {
         self.order = order;
+        self
+    }
+
+    /// Sets whether each service is asked for by itself or everything at once.
+    pub fn fetch(mut self, fetch: Fetch) -> Self {
+        self.fetch = fetch;
         self
     }
 
@@ -166,7 +175,13 @@ impl Builder {
         }
         let servers =
             Servers::new(all, &self.path, self.access.credentials, self.settings.request_timeout);
-        let taking = Arc::new(self.taking);
-        Registry::new(name, EurekaProtocol { servers, taking, poll: self.poll, settings: self.settings })
+        let protocol = EurekaProtocol {
+            group: Group::new(servers.clone(), self.fetch),
+            servers,
+            taking: Arc::new(self.taking),
+            poll: self.poll,
+            settings: self.settings,
+        };
+        Registry::new(name, protocol)
     }
 }

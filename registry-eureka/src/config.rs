@@ -5,6 +5,7 @@ use std::time::Duration;
 use callsign_core::{Access, Error, Registry, RegistryUrl, Result};
 
 use crate::builder::{Builder, default_settings};
+use crate::group::Fetch;
 use crate::servers::Order;
 
 const DEFAULT_PORT: u16 = 8761;
@@ -18,6 +19,7 @@ const DEFAULT_PORT: u16 = 8761;
 /// | key | meaning |
 /// |---|---|
 /// | `poll` | how often what is watched is asked for, spread by a fifth; 30 s by default |
+/// | `fetch` | what is asked for: `auto` (the default), `each` service by itself, or `all` at once; see [`Fetch`] |
 /// | `status` | what of others is found: `up` (the default) or `all`, where what is not up is down |
 /// | `order` | which server is asked first: the first `given` (the default) or a `random` one |
 /// | `ttl`, `grace`, `drain`, `verify` | as in all registries: [`Settings`](callsign_core::Settings); by default 90 s, 90 s, 60 s and 30 s |
@@ -32,6 +34,7 @@ const DEFAULT_PORT: u16 = 8761;
 pub fn open(url: &RegistryUrl) -> Result<Registry> {
     let mut query = url.query();
     let order = query.choice("order", &Order::ALL)?.unwrap_or_default();
+    let fetch = query.choice("fetch", &Fetch::ALL)?.unwrap_or_default();
     let all = query.choice("status", &[("up", false), ("all", true)])?.unwrap_or(false);
     let poll = query.duration("poll")?;
     let settings = default_settings().with_query(&mut query)?;
@@ -45,7 +48,7 @@ pub fn open(url: &RegistryUrl) -> Result<Registry> {
             hosts.first().map(ToString::to_string).unwrap_or_default()
         )));
     }
-    let mut builder = Builder::new(hosts, url.path()).order(order).settings(settings);
+    let mut builder = Builder::new(hosts, url.path()).order(order).fetch(fetch).settings(settings);
     if all {
         builder = builder.all_statuses();
     }

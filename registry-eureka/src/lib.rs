@@ -18,9 +18,11 @@
 //! When to ask again after a failure, what to keep in an outage and when to register anew is decided by the drivers of
 //! `callsign-core`; this crate spawns no task.
 
+mod all;
 mod builder;
 mod config;
 mod error;
+mod group;
 mod lease;
 mod listing;
 mod own;
@@ -31,4 +33,5 @@ mod wire;
 
 pub use builder::{Builder, Eureka};
 pub use config::open;
+pub use group::Fetch;
 pub use servers::Order;

@@ -79,6 +79,12 @@ impl Listing {
         self.anew = true;
     }
 
+    /// The same after a failure, which whoever follows is told of: what is missing then is not believed to be gone.
+    pub(crate) fn failed(&mut self) {
+        self.relist();
+        self.last = None;
+    }
+
     /// Takes in all entries of the service, as somebody said at some time.
     pub(crate) fn take<'a>(
         &mut self,
@@ -89,9 +95,6 @@ impl Listing {
         let skipped = self.bad.len();
         let (all, bad) = self.understand(entries);
         if self.has_forgotten(&all, origin) {
-            self.last = Some((origin, now));
-            // Whatever comes next is not compared with what was there before.
-            self.known.clear();
             return Said::Forgotten;
         }
         self.last = Some((origin, now));
@@ -115,7 +118,7 @@ impl Listing {
                 Ok(entry) => decode(&self.service, entry, &self.taking)
                     .map(|found| (found, Mark { dirty: entry.dirty, registered: entry.registered }))
                     .map_err(|why| (entry.key().to_owned(), why)),
-                Err(bad) => Err(bad.clone()),
+                Err(bad) => Err((bad.name.clone(), bad.why.clone())),
             };
             let (instance, mark, away) = match understood {
                 Ok((Found::Listed(instance), mark)) => (instance, mark, false),

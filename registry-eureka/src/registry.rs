@@ -10,6 +10,7 @@ use callsign_core::{
 };
 use http::Method;
 
+use crate::group::{Group, Member};
 use crate::lease::EurekaLease;
 use crate::listing::Listing;
 use crate::servers::{Answered, Ask, Servers};
@@ -22,6 +23,7 @@ const PROBE: &str = "callsign-check";
 #[derive(Debug)]
 pub(crate) struct EurekaProtocol {
     pub(crate) servers: Servers,
+    pub(crate) group: Arc<Group>,
     pub(crate) taking: Arc<Taking>,
     pub(crate) poll: Duration,
     pub(crate) settings: Settings,
@@ -79,7 +81,7 @@ impl Protocol for EurekaProtocol {
     fn source(&self, service: &ServiceName) -> EurekaSource {
         let rng = self.settings.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
         let listing = Listing::new(service, Arc::clone(&self.taking));
-        EurekaSource::new(self.servers.clone(), listing, self.poll, rng)
+        EurekaSource::new(Member::new(&self.group), listing, self.poll, rng)
     }
 
     fn lease(&self, instance: &Instance) -> EurekaLease {

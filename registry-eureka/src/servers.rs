@@ -3,6 +3,7 @@
 //! One of them is asked for as long as it answers; one that failed is asked last for a while.
 
 use std::fmt;
+use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use callsign_core::{CredentialProvider, Error, ErrorKind, HttpAnswer, HttpClient, Result};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use flate2::read::GzDecoder;
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::Instant;
@@ -28,6 +30,9 @@ const TRIES: usize = 3;
 const SUSPECT: Duration = Duration::from_secs(1);
 /// The least that each of several gets of the time there is.
 const LEAST: Duration = Duration::from_secs(1);
+
+/// The largest list that is taken in: some hundred thousand instances.
+const MOST: usize = 128 << 20;
 
 /// Which server is asked first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -213,6 +218,9 @@ impl Servers {
             .method(&ask.method)
             .uri(format!("{}{}", self.0.base, ask.path))
             .header(ACCEPT, "application/json");
+        if ask.list {
+            request = request.header(ACCEPT_ENCODING, "gzip");
+        }
         if !ask.body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
@@ -226,7 +234,7 @@ impl Servers {
         let http = if ask.list { lists } else { &asked.http };
         let answer = http.send(what, request, within).await;
         suspicion.allay();
-        answer.map_err(|error| error.context("Eureka's server"))
+        answer.and_then(|answer| inflated(answer, what, &asked.name)).map_err(|error| error.context("Eureka's server"))
     }
 
     async fn authorization(&self) -> Result<Option<HeaderValue>> {
@@ -286,6 +294,27 @@ impl Servers {
         let text = format!("server {}, {what}: this is no answer of Eureka: {why}", self.name(by));
         Error::new(ErrorKind::Malformed, text)
     }
+}
+
+/// An answer as it was before it was compressed.
+fn inflated(mut answer: HttpAnswer, what: &str, server: &str) -> Result<HttpAnswer> {
+    let gzip = answer.headers.get(CONTENT_ENCODING).is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"gzip"));
+    if !gzip || answer.body.is_empty() {
+        return Ok(answer);
+    }
+    let malformed = |why: String| {
+        let text = format!("server {server}, {what}: the answer cannot be decompressed: {why}");
+        Error::new(ErrorKind::Malformed, text)
+    };
+    let mut text = Vec::with_capacity(answer.body.len().saturating_mul(8).min(MOST));
+    // One more than there may be tells that there is more.
+    let read = GzDecoder::new(&*answer.body).take(MOST as u64 + 1).read_to_end(&mut text);
+    read.map_err(|error| malformed(error.to_string()))?;
+    if text.len() > MOST {
+        return Err(malformed(format!("it has more than {MOST} bytes")));
+    }
+    answer.body = text.into();
+    Ok(answer)
 }
 
 /// Whoever drops a request that has waited for long takes the server for out of order: its next request goes elsewhere.

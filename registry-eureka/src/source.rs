@@ -1,4 +1,4 @@
-//! [`EurekaSource`]: follows one service by asking for it again and again.
+//! [`EurekaSource`]: follows one service by asking for it again and again, or with all others for everything.
 
 use std::time::Duration;
 
@@ -7,8 +7,9 @@ use bytes::Bytes;
 use callsign_core::{Error, ErrorKind, Result, Source, Update};
 use tokio::time::{Instant, sleep_until};
 
+use crate::group::Member;
 use crate::listing::{Listing, Origin, Said};
-use crate::servers::{Ask, Servers};
+use crate::servers::Ask;
 use crate::wire::{Document, read};
 
 /// For each moment that an answer takes, this many pass until the next question.
@@ -16,7 +17,7 @@ const SHARE: u32 = 2;
 
 #[derive(Debug)]
 pub(crate) struct EurekaSource {
-    servers: Servers,
+    member: Member,
     what: String,
     app: String,
     listing: Listing,
@@ -24,14 +25,22 @@ pub(crate) struct EurekaSource {
     rng: fastrand::Rng,
     next_at: Instant,
     /// The last answer, of which nothing new can come.
-    last: Option<(Origin, Bytes)>,
+    last: Option<Last>,
+}
+
+#[derive(Debug, PartialEq)]
+enum Last {
+    /// All of it.
+    One(Origin, Bytes),
+    /// When the service changed last.
+    All(Origin, u64),
 }
 
 impl EurekaSource {
-    pub(crate) fn new(servers: Servers, listing: Listing, poll: Duration, rng: fastrand::Rng) -> Self {
+    pub(crate) fn new(member: Member, listing: Listing, poll: Duration, rng: fastrand::Rng) -> Self {
         let service = listing.service();
         Self {
-            servers,
+            member,
             what: format!("list of {service}"),
             app: service.as_str().to_ascii_uppercase(),
             listing,
@@ -44,36 +53,48 @@ impl EurekaSource {
 
     /// Asks once, and returns what is new.
     async fn ask(&mut self) -> Result<Option<Update>> {
-        let ask = Ask::get(&["apps", &self.app]).list();
-        let answered = self.servers.found(&self.what, &ask).await?;
-        let (by, answer) = (answered.by, &answered.answer);
-        let origin = Origin { server: by, since: answer.unbroken_since };
-        if self.last.as_ref().is_some_and(|(last, body)| *last == origin && *body == answer.body) {
-            return Ok(None);
-        }
-        let document = if answered.is_absent() {
-            Document::default()
-        } else {
-            read(&answer.body).map_err(|why| self.servers.malformed(&self.what, by, why))?
-        };
-        match self.listing.take(document.entries.iter(), origin, Instant::now()) {
+        let said = if self.member.shares() { self.ask_for_all().await? } else { self.ask_for_one().await? };
+        match said {
+            Said::News(update) => Ok(Some(update)),
+            Said::Nothing => Ok(None),
             Said::Forgotten => {
                 let text = format!(
-                    "server {}, {}: nothing is there that was there before: it was restarted, or has not heard of it yet",
-                    self.servers.name(by),
+                    "{}: Eureka has nothing that it had before: its server was restarted, or has not heard of it yet",
                     self.what
                 );
                 Err(Error::new(ErrorKind::Unavailable, text))
             }
-            Said::Nothing => {
-                self.last = Some((origin, answer.body.clone()));
-                Ok(None)
-            }
-            Said::News(update) => {
-                self.last = Some((origin, answer.body.clone()));
-                Ok(Some(update))
-            }
         }
+    }
+
+    async fn ask_for_one(&mut self) -> Result<Said> {
+        let ask = Ask::get(&["apps", &self.app]).list();
+        let servers = self.member.servers();
+        let answered = servers.found(&self.what, &ask).await?;
+        let (by, answer) = (answered.by, &answered.answer);
+        let origin = Origin { server: by, since: answer.unbroken_since };
+        let last = Last::One(origin, answer.body.clone());
+        if self.last.as_ref() == Some(&last) {
+            return Ok(Said::Nothing);
+        }
+        let document = if answered.is_absent() {
+            Document::default()
+        } else {
+            read(&answer.body).map_err(|why| servers.malformed(&self.what, by, why))?
+        };
+        self.last = Some(last);
+        Ok(self.listing.take(document.entries.iter(), origin, Instant::now()))
+    }
+
+    async fn ask_for_all(&mut self) -> Result<Said> {
+        let shared = self.member.fetch(&self.what, Instant::now()).await?;
+        let Some(origin) = shared.origin() else { return Ok(Said::Nothing) };
+        let last = Last::All(origin, shared.all().version(&self.app));
+        if self.last.as_ref() == Some(&last) {
+            return Ok(Said::Nothing);
+        }
+        self.last = Some(last);
+        Ok(self.listing.take(shared.all().entries(&self.app), origin, Instant::now()))
     }
 }
 
@@ -86,6 +107,7 @@ impl Source for EurekaSource {
             let asked = self.ask().await;
             if asked.is_err() {
                 self.relist();
+                self.listing.failed();
             } else {
                 let pause = self.poll.mul_f64(0.8 + 0.4 * self.rng.f64());
                 self.next_at = Instant::now() + pause.max(began.elapsed() * SHARE);

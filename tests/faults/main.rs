@@ -27,6 +27,8 @@ mod consul;
 #[cfg(feature = "consul")]
 mod datacenter;
 mod etcd;
+#[cfg(feature = "eureka")]
+mod eureka;
 mod links;
 mod minority;
 mod outages;

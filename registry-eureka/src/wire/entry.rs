@@ -82,8 +82,17 @@ impl Entry {
     }
 }
 
-/// An entry, or the name of one that cannot be read and why.
-pub(crate) type Read = Result<Entry, (String, String)>;
+/// An entry that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Bad {
+    /// The application's name, in upper case.
+    pub(crate) app: String,
+    pub(crate) name: String,
+    pub(crate) why: String,
+}
+
+/// An entry, or one that cannot be read.
+pub(crate) type Read = Result<Entry, Bad>;
 
 /// What a server answers: a list of all applications, of one, or one instance.
 #[derive(Debug, Default, PartialEq)]

@@ -9,7 +9,7 @@ use serde::de::{Deserializer, Error as _, Visitor};
 use serde::{Deserialize, de};
 use serde_json::value::RawValue;
 
-use super::entry::{Action, Document, Entry, Port, Read, Status};
+use super::entry::{Action, Bad, Document, Entry, Port, Read, Status};
 
 #[derive(Deserialize)]
 struct Top<'a> {
@@ -31,6 +31,8 @@ struct Applications<'a> {
 
 #[derive(Deserialize)]
 struct Application<'a> {
+    #[serde(default)]
+    name: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     instance: Option<&'a RawValue>,
 }
@@ -52,7 +54,7 @@ pub(super) fn read(text: &str) -> Result<Document, String> {
     } else if let Some(application) = top.application {
         add(application, &mut document).map_err(say)?;
     } else if let Some(instance) = top.instance {
-        document.entries.push(entry(instance, 0));
+        document.entries.push(entry(instance, "", 0));
     } else {
         return Err("it has no applications".to_owned());
     }
@@ -61,8 +63,9 @@ pub(super) fn read(text: &str) -> Result<Document, String> {
 
 fn add(application: &RawValue, document: &mut Document) -> serde_json::Result<()> {
     let application: Application<'_> = serde_json::from_str(application.get())?;
+    let name = application.name.as_deref().unwrap_or_default();
     for instance in several(application.instance)? {
-        document.entries.push(entry(instance, document.entries.len()));
+        document.entries.push(entry(instance, name, document.entries.len()));
     }
     Ok(())
 }
@@ -76,9 +79,15 @@ fn several(value: Option<&RawValue>) -> serde_json::Result<Vec<&RawValue>> {
     }
 }
 
-fn entry(value: &RawValue, number: usize) -> Read {
+fn entry(value: &RawValue, app: &str, number: usize) -> Read {
     match serde_json::from_str::<Told<'_>>(value.get()) {
-        Ok(told) => Ok(told.into()),
+        Ok(told) => {
+            let mut entry = Entry::from(told);
+            if entry.app.is_empty() {
+                app.clone_into(&mut entry.app);
+            }
+            Ok(entry)
+        }
         Err(error) => {
             #[derive(Deserialize)]
             #[serde(rename_all = "camelCase")]
@@ -86,7 +95,8 @@ fn entry(value: &RawValue, number: usize) -> Read {
                 instance_id: String,
             }
             let named = serde_json::from_str::<Named>(value.get());
-            Err((named.map_or_else(|_| format!("number {number}"), |it| it.instance_id), error.to_string()))
+            let name = named.map_or_else(|_| format!("number {number}"), |it| it.instance_id);
+            Err(Bad { app: app.to_ascii_uppercase(), name, why: error.to_string() })
         }
     }
 }
@@ -130,7 +140,7 @@ struct Lease {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a port is a number, or an object that has one as $")]
 enum ToldPort {
     Full {
         #[serde(rename = "$", default)]

@@ -12,7 +12,9 @@ mod xml;
 
 use callsign_core::{Instance, ServiceName};
 
-pub(crate) use entry::{Document, Entry, Read, Status};
+pub(crate) use entry::{Action, Document, Entry, Read, Status};
+#[cfg(test)]
+pub(crate) use entry::Bad;
 pub(crate) use own::{encode, instance_id, name_of, new_incarnation};
 
 /// What is taken of what others register.

@@ -5,7 +5,7 @@ use quick_xml::Reader;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesStart, Event};
 
-use super::entry::{Action, Document, Entry, Port, Read, Status};
+use super::entry::{Action, Bad, Document, Entry, Port, Read, Status};
 
 /// Eureka's own documents have nine levels.
 const DEEPEST: usize = 32;
@@ -148,6 +148,7 @@ fn entry(told: &Element, number: usize) -> Read {
     };
     read().map_err(|why| {
         let id = text("instanceId");
-        (if id.is_empty() { format!("number {number}") } else { id }, why)
+        let name = if id.is_empty() { format!("number {number}") } else { id };
+        Bad { app: text("app").to_ascii_uppercase(), name, why }
     })
 }

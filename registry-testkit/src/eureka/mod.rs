@@ -27,6 +27,8 @@ const POLL: &str = "poll=50ms";
 #[derive(Debug)]
 pub struct EurekaFixture {
     open: Open,
+    /// What is asked for: each service by itself, or everything.
+    fetch: &'static str,
     server: Mutex<Server<Eureka>>,
     raw: Api,
     link: Proxy,
@@ -49,7 +51,13 @@ impl EurekaFixture {
         let mut server = server.unwrap_or_else(|error| panic!("{error}"));
         server.start().await.unwrap_or_else(|error| panic!("{error}"));
         let (raw, link) = (Api::new(server.addr()), Proxy::start(server.addr()).await.unwrap());
-        Self { open, server: Mutex::new(server), raw, link }
+        Self { open, fetch: "each", server: Mutex::new(server), raw, link }
+    }
+
+    /// The same, where everything is asked for at once.
+    #[must_use]
+    pub fn asking_for_all(self) -> Self {
+        Self { fetch: "all", ..self }
     }
 
     /// Raw access to the server, past the link.
@@ -79,6 +87,7 @@ impl Fixture for EurekaFixture {
             restored: Duration::from_secs(8),
             // It has nothing on disk: whatever is down is wiped.
             recovers: Duration::from_secs(8),
+            back: Duration::from_secs(8),
             seeds: 4,
             ..Caps::default()
         }
@@ -163,7 +172,7 @@ impl Served for EurekaFixture {
     }
 
     fn url_via(&self, addr: SocketAddr) -> String {
-        format!("eureka://{addr}{BASE}?{POLL}")
+        format!("eureka://{addr}{BASE}?{POLL}&fetch={}", self.fetch)
     }
 
     async fn another_link(&self) -> Proxy {
