@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use callsign_core::{Claim, Error, ErrorKind, Instance, Kept, Lease, Loss, PendingRequest, Result, State, Terms};
+use callsign_core::{
+    Claim, Error, ErrorKind, Instance, Kept, Lease, Loss, PendingRequest, Result, State, Terms,
+};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::wire::{Action, Document, Read};
+use crate::wire::{Action, Document, Read, Status};
 
 /// The entries of one application, by their ids.
 #[derive(Debug, Default)]
@@ -75,12 +75,14 @@ impl All {
 
     /// How many there are of each status, as servers say it.
     fn hash(&self) -> String {
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        // By the names of statuses in their order.
+        let mut counts = [0usize; 5];
         let entries = self.apps.values().flat_map(|app| app.entries.values());
         for entry in entries.filter_map(|read| read.as_ref().as_ref().ok()) {
-            *counts.entry(entry.status.as_str()).or_default() += 1;
+            counts[entry.status as usize] += 1;
         }
-        counts.iter().map(|(status, count)| format!("{status}_{count}_")).collect()
+        let told = Status::ALL.iter().zip(counts).filter(|(_, count)| *count > 0);
+        told.map(|(status, count)| format!("{}_{count}_", status.as_str())).collect()
     }
 
     /// When an application changed last; 0 if it has nothing.
@@ -88,15 +90,15 @@ impl All {
         self.apps.get(app).map_or(0, |app| app.version)
     }
 
-    pub(crate) fn entries(&self, app: &str) -> impl Iterator<Item = &Read> {
-        self.apps.get(app).into_iter().flat_map(|app| app.entries.values()).map(|read| &**read)
+    pub(crate) fn entries(&self, app: &str) -> impl Iterator<Item = &Arc<Read>> {
+        self.apps.get(app).into_iter().flat_map(|app| app.entries.values())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Entry, Status};
+    use crate::wire::Entry;
 
     fn entry(key: &str, dirty: i64, status: Status) -> Entry {
         Entry { app: "BOOK".to_owned(), instance_id: key.to_owned(), dirty, status, ..Entry::default() }
@@ -111,7 +113,7 @@ mod tests {
     }
 
     fn keys(all: &All) -> Vec<&str> {
-        all.entries("BOOK").map(|read| read.as_ref().unwrap().key()).collect()
+        all.entries("BOOK").map(|read| read.as_ref().as_ref().unwrap().key()).collect()
     }
 
     #[test]
@@ -129,6 +131,18 @@ mod tests {
         }
         all.replace(document("", [entry("a", 1, Status::Up), entry("c", 2, Status::Starting)]));
         assert_eq!(all.version("BOOK"), version, "what is the same is no change");
+    }
+
+    #[test]
+    fn statuses_are_counted_in_their_order() {
+        let all =
+            [Status::Up, Status::Unknown, Status::Starting, Status::Down, Status::OutOfService, Status::Up];
+        let mut known = All::default();
+        known.replace(document(
+            "",
+            all.into_iter().zip(["a", "b", "c", "d", "e", "f"]).map(|(status, id)| entry(id, 1, status)),
+        ));
+        assert_eq!(known.hash(), "DOWN_1_OUT_OF_SERVICE_1_STARTING_1_UNKNOWN_1_UP_2_");
     }
 
     #[test]

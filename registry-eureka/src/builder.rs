@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use callsign_core::{
-    Access, Address, CredentialProvider, Error, ErrorKind, HttpClient, Registry, Result, Settings, Target, Tls,
+    Access, Address, CredentialProvider, Error, ErrorKind, HttpClient, Registry, Result, Settings, Target,
+    Tls,
 };
 use tokio::runtime::Handle;
 
@@ -161,7 +162,8 @@ impl Builder {
         }
         self.access.check(&name, &self.hosts)?;
         let runtime = Handle::try_current().map_err(|error| {
-            let what = format!("registry {name} needs a Tokio runtime: open it inside #[tokio::main] or block_on");
+            let what =
+                format!("registry {name} needs a Tokio runtime: open it inside #[tokio::main] or block_on");
             Error::new(ErrorKind::Unsupported, what).with_source(error)
         })?;
         if self.order == Order::Random {
@@ -173,8 +175,7 @@ impl Builder {
             let connector = self.access.connector(&["http/1.1"])?;
             all.push(Server { http: HttpClient::new(&target, connector, &runtime), name });
         }
-        let servers =
-            Servers::new(all, &self.path, self.access.credentials, self.settings.request_timeout);
+        let servers = Servers::new(all, &self.path, self.access.credentials, self.settings.request_timeout);
         let protocol = EurekaProtocol {
             group: Group::new(servers.clone(), self.fetch),
             servers,

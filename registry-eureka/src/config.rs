@@ -80,6 +80,7 @@ mod tests {
             assert!(error.to_string().contains(says), "{url}: {error}");
             assert!(!format!("{error:?}").contains("canary"), "{error:?}");
         }
-        open(&RegistryUrl::parse("eureka://al:canary@127.0.0.1,localhost:1/eureka/v2?poll=5s").unwrap()).unwrap();
+        open(&RegistryUrl::parse("eureka://al:canary@127.0.0.1,localhost:1/eureka/v2?poll=5s").unwrap())
+            .unwrap();
     }
 }

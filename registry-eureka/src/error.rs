@@ -20,7 +20,9 @@ pub(crate) fn refusal(what: &str, server: &str, answer: &HttpAnswer) -> Error {
         400 => (ErrorKind::Invalid, ""),
         429 | 503 => (ErrorKind::Exhausted, ""),
         500..=599 => (ErrorKind::Unavailable, ""),
-        300..=399 => (ErrorKind::Unsupported, ": redirects are not followed, as a password would follow them"),
+        300..=399 => {
+            (ErrorKind::Unsupported, ": redirects are not followed, as a password would follow them")
+        }
         _ => (ErrorKind::Other, ""),
     };
     Error::new(kind, format!("server {server}, {what}: {status} {said}{hint}"))

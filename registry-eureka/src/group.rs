@@ -17,6 +17,8 @@ use crate::wire::{Document, read};
 
 /// Changes can be missed in ways that no sum of them tells: so often everything is listed anew.
 const FULL: Duration = Duration::from_secs(300);
+/// Servers tell of a change for three minutes: who has not asked for as long as this may have missed one.
+const TOLD: Duration = Duration::from_secs(120);
 /// From so many services on that are followed, one list of everything is less than a list for each of them.
 const MANY: usize = 5;
 
@@ -118,7 +120,7 @@ impl Shared {
     async fn refresh(&mut self, servers: &Servers, what: &str) -> Result<()> {
         let asked = Instant::now();
         let due = self.broken || self.full_at.is_none_or(|at| at.elapsed() > FULL);
-        if let Some((before, _)) = self.from.filter(|_| !due) {
+        if let Some((before, _)) = self.from.filter(|(_, asked)| !due && asked.elapsed() < TOLD) {
             let ask = Ask::get(&["apps", "delta"]).list();
             let answered = servers.ask(what, &ask).await?;
             // Some servers tell of no changes, and say so by 403.
@@ -130,7 +132,10 @@ impl Shared {
                     self.from = Some((origin, asked));
                     return Ok(());
                 }
-                debug!(server = servers.name(origin.server), "changes do not add up to what Eureka has: listing it anew");
+                debug!(
+                    server = servers.name(origin.server),
+                    "changes do not add up to what Eureka has: listing it anew"
+                );
             }
         }
         let answered = servers.ask(what, &Ask::get(&["apps"]).list()).await?;
@@ -148,7 +153,6 @@ impl Shared {
 
 fn understood(servers: &Servers, what: &str, answered: Answered) -> Result<(Document, Origin)> {
     let answered = servers.checked(what, answered)?;
-    let document =
-        read(&answered.answer.body).map_err(|why| servers.malformed(what, answered.by, why))?;
+    let document = read(&answered.answer.body).map_err(|why| servers.malformed(what, answered.by, why))?;
     Ok((document, Origin { server: answered.by, since: answered.answer.unbroken_since }))
 }

@@ -133,7 +133,9 @@ impl EurekaLease {
         {
             self.overridden = entry.overridden;
             info!(
-                id = self.own.key, status = entry.status.as_str(), override_ = entry.overridden.as_str(),
+                id = self.own.key,
+                status = entry.status.as_str(),
+                override_ = entry.overridden.as_str(),
                 "an operator has changed what Eureka says of this instance"
             );
         }

@@ -68,7 +68,8 @@ impl EurekaProtocol {
         let answered = self.servers.ask(what, &ask).await?;
         self.servers.checked(what, answered)?;
         let what = "removal of a probe";
-        let answered = self.servers.ask(what, &Ask::new(Method::DELETE, &["apps", &told.app, &told.key])).await?;
+        let answered =
+            self.servers.ask(what, &Ask::new(Method::DELETE, &["apps", &told.app, &told.key])).await?;
         self.servers.checked(what, answered).map(|_| "instances".to_owned())
     }
 }

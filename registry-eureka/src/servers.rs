@@ -234,7 +234,9 @@ impl Servers {
         let http = if ask.list { lists } else { &asked.http };
         let answer = http.send(what, request, within).await;
         suspicion.allay();
-        answer.and_then(|answer| inflated(answer, what, &asked.name)).map_err(|error| error.context("Eureka's server"))
+        answer
+            .and_then(|answer| inflated(answer, what, &asked.name))
+            .map_err(|error| error.context("Eureka's server"))
     }
 
     async fn authorization(&self) -> Result<Option<HeaderValue>> {
@@ -298,7 +300,8 @@ impl Servers {
 
 /// An answer as it was before it was compressed.
 fn inflated(mut answer: HttpAnswer, what: &str, server: &str) -> Result<HttpAnswer> {
-    let gzip = answer.headers.get(CONTENT_ENCODING).is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"gzip"));
+    let gzip =
+        answer.headers.get(CONTENT_ENCODING).is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"gzip"));
     if !gzip || answer.body.is_empty() {
         return Ok(answer);
     }

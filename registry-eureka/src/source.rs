@@ -8,7 +8,7 @@ use callsign_core::{Error, ErrorKind, Result, Source, Update};
 use tokio::time::{Instant, sleep_until};
 
 use crate::group::Member;
-use crate::listing::{Listing, Origin, Said};
+use crate::listing::{Listing, Origin, Said, Told};
 use crate::servers::Ask;
 use crate::wire::{Document, read};
 
@@ -74,7 +74,7 @@ impl EurekaSource {
         let (by, answer) = (answered.by, &answered.answer);
         let origin = Origin { server: by, since: answer.unbroken_since };
         let last = Last::One(origin, answer.body.clone());
-        if self.last.as_ref() == Some(&last) {
+        if self.last.as_ref() == Some(&last) && !self.listing.is_unfinished() {
             return Ok(Said::Nothing);
         }
         let document = if answered.is_absent() {
@@ -83,18 +83,18 @@ impl EurekaSource {
             read(&answer.body).map_err(|why| servers.malformed(&self.what, by, why))?
         };
         self.last = Some(last);
-        Ok(self.listing.take(document.entries.iter(), origin, Instant::now()))
+        Ok(self.listing.take(document.entries.iter().map(Told::Once), origin, Instant::now()))
     }
 
     async fn ask_for_all(&mut self) -> Result<Said> {
         let shared = self.member.fetch(&self.what, Instant::now()).await?;
         let Some(origin) = shared.origin() else { return Ok(Said::Nothing) };
         let last = Last::All(origin, shared.all().version(&self.app));
-        if self.last.as_ref() == Some(&last) {
+        if self.last.as_ref() == Some(&last) && !self.listing.is_unfinished() {
             return Ok(Said::Nothing);
         }
         self.last = Some(last);
-        Ok(self.listing.take(shared.all().entries(&self.app), origin, Instant::now()))
+        Ok(self.listing.take(shared.all().entries(&self.app).map(Told::Kept), origin, Instant::now()))
     }
 }
 

@@ -25,7 +25,8 @@ use support::{Running, confirmed, run, text};
 async fn start(query: &str) -> (Server<Eureka>, Api, String) {
     let mut server = Eureka::server().unwrap();
     server.start().await.unwrap();
-    let (raw, url) = (Api::new(server.addr()), format!("eureka://{}/eureka?poll=100ms{query}", server.addr()));
+    let (raw, url) =
+        (Api::new(server.addr()), format!("eureka://{}/eureka?poll=100ms{query}", server.addr()));
     (server, raw, url)
 }
 
@@ -60,7 +61,10 @@ async fn what_registers_is_seen_until_it_leaves() {
          10.0.0.1:80          up     3       eu-1  team=a=b\n\
          10.0.0.2:80  theirs  up     1\n"
     );
-    assert_eq!(text(&run(&url, &["list"]).await.stdout).lines().last().unwrap().split_whitespace().next(), Some("web"));
+    assert_eq!(
+        text(&run(&url, &["list"]).await.stdout).lines().last().unwrap().split_whitespace().next(),
+        Some("web")
+    );
     let removed = run(&url, &["deregister", "web", "theirs"]).await;
     assert!(removed.status.success(), "{removed:?}");
     json.json("that is gone", |line| confirmed(line) == ["10.0.0.1:80"]).await;
@@ -72,7 +76,10 @@ async fn what_registers_is_seen_until_it_leaves() {
     let elsewhere = run("eureka://127.0.0.1:1/eureka", &["check"]).await;
     assert!(!elsewhere.status.success() && text(&elsewhere.stdout).contains("127.0.0.1:1"), "{elsewhere:?}");
     let beside = run(&format!("eureka://{}/v2", eureka.addr()), &["check"]).await;
-    assert!(!beside.status.success() && text(&beside.stdout).contains("/eureka in most places"), "{beside:?}");
+    assert!(
+        !beside.status.success() && text(&beside.stdout).contains("/eureka in most places"),
+        "{beside:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,16 +5,20 @@ use std::collections::BTreeMap;
 /// What an instance, or an operator, says of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Status {
-    Up,
     Down,
-    Starting,
     OutOfService,
+    Starting,
     /// Also whatever else somebody says.
     #[default]
     Unknown,
+    Up,
 }
 
 impl Status {
+    /// In the order of their names, which is also that above.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Down, Self::OutOfService, Self::Starting, Self::Unknown, Self::Up];
+
     pub(crate) fn parse(text: &str) -> Self {
         match text {
             "UP" => Self::Up,

@@ -29,9 +29,8 @@ pub(super) fn decode(name: &ServiceName, entry: &Entry, taking: &Taking) -> Resu
     }
     let kept = |key: &str| !key.is_empty() && !key.starts_with(Instance::RESERVED_PREFIX);
     let metadata = entry.metadata.iter().filter(|(key, _)| kept(key));
-    instance = instance
-        .with_all_metadata(metadata.map(|(key, value)| (key.clone(), value.clone())))
-        .map_err(say)?;
+    instance =
+        instance.with_all_metadata(metadata.map(|(key, value)| (key.clone(), value.clone()))).map_err(say)?;
     Ok(match entry.status {
         Status::Up => Found::Listed(instance),
         _ if taking.all => Found::Listed(instance.with_state(State::Down)),

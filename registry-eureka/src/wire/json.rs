@@ -183,7 +183,11 @@ impl From<Told<'_>> for Entry {
             metadata,
             dirty: told.last_dirty_timestamp.0,
             registered: told.lease_info.map_or(0, |lease| lease.registration_timestamp.0),
-            action: if told.action_type.as_deref() == Some("DELETED") { Action::Deleted } else { Action::Put },
+            action: if told.action_type.as_deref() == Some("DELETED") {
+                Action::Deleted
+            } else {
+                Action::Put
+            },
         }
     }
 }
@@ -201,7 +205,9 @@ impl<'de> Deserialize<'de> for Number {
         let text = Plain::deserialize(deserializer)?.0;
         match text.trim() {
             "" | "null" => Ok(Self(0)),
-            number => number.parse().map(Self).map_err(|_| D::Error::custom(format!("{number:?} is no number"))),
+            number => {
+                number.parse().map(Self).map_err(|_| D::Error::custom(format!("{number:?} is no number")))
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use callsign_core::{Instance, ServiceName};
 
 pub(crate) use entry::{Action, Document, Entry, Read, Status};
 #[cfg(test)]
-pub(crate) use entry::Bad;
+pub(crate) use entry::{Bad, Port};
 pub(crate) use own::{encode, instance_id, name_of, new_incarnation};
 
 /// What is taken of what others register.
@@ -61,7 +61,11 @@ fn is_html(text: &str) -> bool {
 /// # Errors
 /// Why it cannot be understood.
 pub(crate) fn decode(name: &ServiceName, entry: &Entry, taking: &Taking) -> Result<Found, String> {
-    if own::is_marked(entry) { own::decode(name, entry, taking) } else { foreign::decode(name, entry, taking) }
+    if own::is_marked(entry) {
+        own::decode(name, entry, taking)
+    } else {
+        foreign::decode(name, entry, taking)
+    }
 }
 
 #[cfg(test)]

@@ -69,7 +69,8 @@ pub(crate) fn instance_id(id: &InstanceId) -> String {
 
 /// The name of an entry's service: as its owner wrote it, where that is known.
 pub(crate) fn name_of(entry: &Entry) -> Option<ServiceName> {
-    let named = entry.meta(SERVICE).or(Some(&*entry.vip)).filter(|name| name.eq_ignore_ascii_case(&entry.app));
+    let named =
+        entry.meta(SERVICE).or(Some(&*entry.vip)).filter(|name| name.eq_ignore_ascii_case(&entry.app));
     let name = named.map_or_else(|| entry.app.to_ascii_lowercase(), str::to_owned);
     ServiceName::new(&name).ok()
 }
@@ -190,7 +191,11 @@ pub(crate) fn encode(instance: &Instance, incarnation: &str, was_up: bool) -> Re
     })
 }
 
-pub(super) fn decode(name: &ServiceName, entry: &Entry, taking: &Taking) -> std::result::Result<Found, String> {
+pub(super) fn decode(
+    name: &ServiceName,
+    entry: &Entry,
+    taking: &Taking,
+) -> std::result::Result<Found, String> {
     let say = |error: callsign_core::Error| error.to_string();
     let mut pairs = unpack(&entry.metadata)?;
     let secure = entry.secure_port.filter(|port| port.enabled);
@@ -209,7 +214,8 @@ pub(super) fn decode(name: &ServiceName, entry: &Entry, taking: &Taking) -> std:
         instance = instance.with_version(&version).map_err(say)?;
     }
     if let Some(weight) = pairs.remove(WEIGHT) {
-        instance = instance.with_weight(weight.parse().map_err(|_| format!("{WEIGHT} {weight:?} is no weight"))?);
+        instance =
+            instance.with_weight(weight.parse().map_err(|_| format!("{WEIGHT} {weight:?} is no weight"))?);
     }
     if let Some(zone) = pairs.remove(ZONE) {
         instance = instance.with_zone(&zone).map_err(say)?;
@@ -221,7 +227,9 @@ pub(super) fn decode(name: &ServiceName, entry: &Entry, taking: &Taking) -> std:
     instance = instance.with_all_metadata(pairs).map_err(say)?;
     // What its owner says beyond what a status can say is listed as that; who is up and is said not to be is away.
     Ok(match (entry.status, instance.state()) {
-        (Status::Up, _) | (Status::Down | Status::Starting, State::Draining | State::Down) => Found::Listed(instance),
+        (Status::Up, _) | (Status::Down | Status::Starting, State::Draining | State::Down) => {
+            Found::Listed(instance)
+        }
         _ if taking.all => Found::Listed(instance.with_state(State::Down)),
         _ => Found::Away(instance.with_state(State::Down)),
     })

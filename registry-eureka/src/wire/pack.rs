@@ -20,7 +20,9 @@ pub(super) fn pack(pairs: BTreeMap<String, String>) -> Result<BTreeMap<String, S
 }
 
 /// The pairs of which that was written.
-pub(super) fn unpack(packed: &BTreeMap<String, String>) -> std::result::Result<BTreeMap<String, String>, String> {
+pub(super) fn unpack(
+    packed: &BTreeMap<String, String>,
+) -> std::result::Result<BTreeMap<String, String>, String> {
     let mut pairs = packed.clone();
     if let Some(rest) = pairs.remove(REST) {
         let rest: BTreeMap<String, String> =

@@ -40,12 +40,18 @@ fn stored(instance: &Instance, was_up: bool) -> Entry {
 fn entries_of_others_are_read_by_their_conventions() {
     let spring = one(SPRING);
     let read = listed("orders", &spring);
-    assert_eq!((read.id().as_str(), &*read.address().to_string()), ("127.0.0.1:orders:19001", "127.0.0.1:19001"));
+    assert_eq!(
+        (read.id().as_str(), &*read.address().to_string()),
+        ("127.0.0.1:orders:19001", "127.0.0.1:19001")
+    );
     assert_eq!((read.zone(), read.weight(), read.protocol()), (Some("z1"), 5, None));
     assert_eq!((spring.dirty, spring.registered), (1_795_440_520_700, 1_795_440_520_722));
     let go_kit = one(GO_KIT);
     let read = listed("addsvc", &go_kit);
-    assert_eq!((read.id().as_str(), &*read.address().to_string()), ("10.0.0.1:addsvc:8080", "host1.acme.org:8080"));
+    assert_eq!(
+        (read.id().as_str(), &*read.address().to_string()),
+        ("10.0.0.1:addsvc:8080", "host1.acme.org:8080")
+    );
     assert_eq!((&*read.metadata()["say"], &*read.metadata()["empty"]), ("a < b & c", ""));
     assert_eq!((go_kit.dirty, go_kit.registered), (12, 17));
     let fargo = listed("addsvc", &one(FARGO));
@@ -72,7 +78,10 @@ fn hosts_and_ports_are_those_that_spring_would_call() {
     assert_eq!(secure, ("127.0.0.1:443".to_owned(), Some("https".to_owned())));
     let none = with(&|entry| entry.port.as_mut().unwrap().enabled = false);
     assert_eq!(none.0, "127.0.0.1:19001");
-    assert_eq!(with(&|entry| entry.host_name = "orders.example.org".to_owned()).0, "orders.example.org:19001");
+    assert_eq!(
+        with(&|entry| entry.host_name = "orders.example.org".to_owned()).0,
+        "orders.example.org:19001"
+    );
     // Kratos says the name of the application there, Kitex a host with its port.
     assert_eq!(with(&|entry| entry.host_name = "orders".to_owned()).0, "127.0.0.1:19001");
     assert_eq!(with(&|entry| entry.host_name = "orders:10.0.0.1:80".to_owned()).0, "127.0.0.1:19001");
@@ -115,8 +124,11 @@ fn what_is_written_is_what_spring_writes() {
     let golden = r#"{"instance":{"app":"BOOK","countryId":1,"dataCenterInfo":{"@class":"com.netflix.appinfo.InstanceInfo$DefaultDataCenterInfo","name":"MyOwn"},"healthCheckUrl":"http://10.0.0.1:50051/","homePageUrl":"http://10.0.0.1:50051/","hostName":"10.0.0.1","instanceId":"10.0.0.1:50051","ipAddr":"10.0.0.1","isCoordinatingDiscoveryServer":false,"lastDirtyTimestamp":7,"lastUpdatedTimestamp":7,"leaseInfo":{"durationInSecs":45,"evictionTimestamp":0,"lastRenewalTimestamp":0,"registrationTimestamp":0,"renewalIntervalInSecs":30,"serviceUpTimestamp":0},"metadata":{"callsign-added":"zone,weight","callsign-incarnation":"mark","callsign-protocol":"grpc","callsign-service":"Book","callsign-weight":"7","callsign-zone":"z1","team":"library","weight":"7","zone":"z1"},"overriddenStatus":"UNKNOWN","port":{"$":50051,"@enabled":"true"},"securePort":{"$":443,"@enabled":"false"},"secureVipAddress":"book","sid":"na","status":"UP","statusPageUrl":"http://10.0.0.1:50051/","vipAddress":"book"}}"#;
     assert_eq!(String::from_utf8(json).unwrap(), golden);
     let secure = Instance::new("book", "[::1]:443").unwrap().with_protocol("grpcs").unwrap();
-    let json = String::from_utf8(encode(&secure, "m", true).unwrap().json(Duration::ZERO, Duration::ZERO, 0)).unwrap();
-    for part in [r#""securePort":{"$":443,"@enabled":"true"}"#, r#""https://[::1]:443/""#, r#""hostName":"::1""#] {
+    let json = String::from_utf8(encode(&secure, "m", true).unwrap().json(Duration::ZERO, Duration::ZERO, 0))
+        .unwrap();
+    for part in
+        [r#""securePort":{"$":443,"@enabled":"true"}"#, r#""https://[::1]:443/""#, r#""hostName":"::1""#]
+    {
         assert!(json.contains(part), "{part}: {json}");
     }
     assert_eq!(name_of(&stored(&instance, true)), Some(name("Book")));
@@ -138,7 +150,8 @@ fn ids_are_such_as_a_path_can_have() {
 
 #[test]
 fn a_bad_entry_spoils_no_other_and_says_why() {
-    let text = SPRING.replace("[{", r#"[{"instanceId":"x","port":{"$":"many"}},{"metadata":{"a":{"b":"c"}}},{"#);
+    let text =
+        SPRING.replace("[{", r#"[{"instanceId":"x","port":{"$":"many"}},{"metadata":{"a":{"b":"c"}}},{"#);
     let document = read(text.as_bytes()).unwrap();
     let bad: Vec<_> = document.entries.iter().filter_map(|read| read.as_ref().err()).collect();
     assert_eq!(document.entries.len(), 3);

@@ -129,7 +129,8 @@ fn entry(told: &Element, number: usize) -> Read {
     };
     let read = || -> Result<Entry, String> {
         let metadata = told.child("metadata").into_iter().flat_map(|metadata| &metadata.children);
-        let registered = told.child("leaseInfo").map_or(Ok(0), |lease| lease.number_of("registrationTimestamp"))?;
+        let registered =
+            told.child("leaseInfo").map_or(Ok(0), |lease| lease.number_of("registrationTimestamp"))?;
         Ok(Entry {
             instance_id: text("instanceId"),
             app: text("app"),

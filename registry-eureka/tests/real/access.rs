@@ -19,7 +19,8 @@ async fn what_a_user_may_not_is_named_and_ends() {
     let log = Log::of_process();
     let folder = tempfile::tempdir().unwrap();
     let (users, password) = (folder.path().join("users"), folder.path().join("password"));
-    let permit = |password: &str, may: &str| std::fs::write(&users, format!("book {password} {may}\n")).unwrap();
+    let permit =
+        |password: &str, may: &str| std::fs::write(&users, format!("book {password} {may}\n")).unwrap();
     permit(RIGHT, "READ WRITE");
     std::fs::write(&password, RIGHT).unwrap();
     let (server, _, _) = start(&[&format!("testbed.users={}", users.display())]).await;
@@ -41,7 +42,10 @@ async fn what_a_user_may_not_is_named_and_ends() {
         shown.push_str(&format!("{error:?} {} {registry:?} {}", error.chain(), registry.check().await));
     }
     let builder = Registries::builder("/eureka").host(addr.to_string().as_str()).unwrap();
-    shown.push_str(&format!("{:?}", builder.credentials(Credentials::new("book", Secret::new(RIGHT)).unwrap())));
+    shown.push_str(&format!(
+        "{:?}",
+        builder.credentials(Credentials::new("book", Secret::new(RIGHT)).unwrap())
+    ));
 
     permit(RIGHT, "WRITE");
     until(&mut watch, secs(5), "may not read", says(ErrorKind::PermissionDenied)).await;

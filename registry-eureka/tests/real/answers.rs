@@ -27,8 +27,10 @@ const HTML: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length
     <!DOCTYPE html><html><body>Sign in</body></html>\n";
 const REFUSED: &str = "HTTP/1.1 400 \r\nContent-Type: application/xml\r\nContent-Length: 16\r\nConnection: close\r\n\r\nMissing hostname";
 const LIMITED: &str = "HTTP/1.1 503 \r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-const MOVED: &str = "HTTP/1.1 302 \r\nLocation: https://example.org/\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-const NOT_GZIP: &str = "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
+const MOVED: &str =
+    "HTTP/1.1 302 \r\nLocation: https://example.org/\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+const NOT_GZIP: &str =
+    "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_good_answer_is_named() {

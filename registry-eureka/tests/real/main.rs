@@ -11,6 +11,7 @@
 
 mod access;
 mod answers;
+mod scale;
 mod servers;
 mod statuses;
 

@@ -30,7 +30,10 @@ async fn the_other_peer_is_asked() {
             let begun = Instant::now();
             let second = ok(registry.register(instance(2)).await, "register at the other");
             until(&mut watch, secs(5), "a change is seen", |s| confirmed(s).len() == 2).await;
-            measured(if hang { "hangs: a change is seen after" } else { "killed: a change is seen after" }, begun.elapsed());
+            measured(
+                if hang { "hangs: a change is seen after" } else { "killed: a change is seen after" },
+                begun.elapsed(),
+            );
             ok(second.deregister_within(secs(1)).await, "deregister");
             until(&mut watch, secs(5), "and another", |s| confirmed(s).len() == 1).await;
             sleep(secs(7)).await;
@@ -70,7 +73,10 @@ async fn a_restart_that_nobody_saw_is_noticed() {
         let third = held.pop().unwrap();
         let id = third.id();
         server.kill();
-        ok(third.deregister_within(secs(1)).await.or_else(|_| Ok::<_, callsign_core::Error>(())), "deregister");
+        ok(
+            third.deregister_within(secs(1)).await.or_else(|_| Ok::<_, callsign_core::Error>(())),
+            "deregister",
+        );
         server.start().await.unwrap();
         for registration in &mut held {
             until_status(registration, secs(8), "registered", Status::is_registered).await;
@@ -88,16 +94,20 @@ async fn a_restart_that_nobody_saw_is_noticed() {
 async fn servers_that_tell_of_no_changes() {
     for more in [
         &["eureka.server.disable-delta=true"][..],
-        &["eureka.server.retention-time-in-m-s-in-delta-queue=1", "eureka.server.delta-retention-timer-interval-in-ms=20"],
+        &[
+            "eureka.server.retention-time-in-m-s-in-delta-queue=1",
+            "eureka.server.delta-retention-timer-interval-in-ms=20",
+        ],
     ] {
         let (_server, _, url) = start(more).await;
-        let (registry, servers) = (open(&format!("{url}&fetch=all")), open(&url));
+        let (registry, servers) = (open(&format!("{url}&fetch=all")), open(&format!("{url}&drain=300ms")));
         let mut watch = registry.watch(&book());
         until(&mut watch, secs(3), "none", fresh(0)).await;
         for count in 1..=3 {
-            ok(servers.register(instance(count)).await, "register");
-            // A dropped guard withdraws: one at a time.
+            let registration = ok(servers.register(instance(count)).await, "register");
             until(&mut watch, secs(3), "it came", |s| s.get(instance(count).id()).is_some()).await;
+            ok(registration.deregister().await, "deregister");
+            until(&mut watch, secs(3), "it went", Snapshot::is_empty).await;
         }
     }
 }

@@ -58,7 +58,8 @@ async fn an_operators_word_counts() {
         until(&mut watch, secs(6), "ours is back", back).await;
         ok(registration.deregister_within(secs(1)).await, "deregister");
         raw.delete("book", "theirs").await.unwrap();
-        eventually(secs(3), "nothing is left", async || raw.instances("book").await.unwrap().is_empty()).await;
+        eventually(secs(3), "nothing is left", async || raw.instances("book").await.unwrap().is_empty())
+            .await;
     }
 }
 

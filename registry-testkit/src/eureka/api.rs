@@ -14,7 +14,8 @@ use crate::http::{Answer, exchange};
 pub const BASE: &str = "/eureka";
 
 /// What may stand in a path as it is: servers refuse a dot that is escaped.
-const AS_IT_IS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
+const AS_IT_IS: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
 
 /// Calls to one server.
 #[derive(Debug, Clone)]

@@ -108,7 +108,8 @@ impl Fixture for EurekaFixture {
     }
 
     async fn inject_malformed(&self, service: &ServiceName) -> Result<usize> {
-        let marked = |key: &str, value: &str| json!({ "metadata": { "callsign-incarnation": "0", key: value } });
+        let marked =
+            |key: &str, value: &str| json!({ "metadata": { "callsign-incarnation": "0", key: value } });
         let bad = [
             (0, json!({})),
             (70_000, json!({})),
@@ -186,7 +187,8 @@ impl Served for EurekaFixture {
 
     async fn written(&self, service: &ServiceName) -> Result<BTreeSet<(String, String)>> {
         let instances = self.raw.instances(service.as_str()).await.map_err(failed)?;
-        let of = |it: &Value| (it["instanceId"].to_string(), it["leaseInfo"]["registrationTimestamp"].to_string());
+        let of =
+            |it: &Value| (it["instanceId"].to_string(), it["leaseInfo"]["registrationTimestamp"].to_string());
         Ok(instances.iter().map(of).collect())
     }
 
@@ -194,7 +196,10 @@ impl Served for EurekaFixture {
         for n in numbers {
             let host = format!("10.0.{}.{}", n / 250, n % 250);
             let more = json!({ "metadata": { "at": at.to_string() }, "lastDirtyTimestamp": at + 1 });
-            self.raw.register(service.as_str(), &format!("i{n}"), &host, 50051, &more).await.map_err(failed)?;
+            self.raw
+                .register(service.as_str(), &format!("i{n}"), &host, 50051, &more)
+                .await
+                .map_err(failed)?;
         }
         Ok(())
     }

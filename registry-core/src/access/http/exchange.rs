@@ -78,7 +78,8 @@ impl Pool {
             body.extend_from_slice(&data);
         }
         body.shrink_to_fit();
-        let closes = head.headers.get(CONNECTION).is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"close"));
+        let closes =
+            head.headers.get(CONNECTION).is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"close"));
         if !closes {
             self.put(connection);
         }

@@ -44,7 +44,15 @@ impl Pool {
     /// Keeps `most` connections that nobody uses. Their tasks run on `runtime`, whoever is the first to ask.
     pub(super) fn new(server: Target, connector: Arc<Connector>, runtime: Handle, most: usize) -> Arc<Self> {
         let trouble = Trouble::default();
-        Arc::new(Self { server, connector, trouble, runtime, idle: Mutex::default(), most, broken: Mutex::new(Instant::now()) })
+        Arc::new(Self {
+            server,
+            connector,
+            trouble,
+            runtime,
+            idle: Mutex::default(),
+            most,
+            broken: Mutex::new(Instant::now()),
+        })
     }
 
     pub(super) fn server(&self) -> &Target {
