@@ -79,7 +79,9 @@ impl All {
         let mut counts = [0usize; 5];
         let entries = self.apps.values().flat_map(|app| app.entries.values());
         for entry in entries.filter_map(|read| read.as_ref().as_ref().ok()) {
-            counts[entry.status as usize] += 1;
+            if let Some(count) = counts.get_mut(entry.status as usize) {
+                *count += 1;
+            }
         }
         let told = Status::ALL.iter().zip(counts).filter(|(_, count)| *count > 0);
         told.map(|(status, count)| format!("{}_{count}_", status.as_str())).collect()

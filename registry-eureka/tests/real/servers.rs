@@ -1,6 +1,6 @@
 //! Several servers: which is asked, and what happens when one is away or knows less than another.
 
-use callsign_core::{Snapshot, Status};
+use callsign_core::{Listed, Snapshot, Status};
 use callsign_testkit::eureka::{Api, Eureka};
 use callsign_testkit::record::{Recorder, confirmed};
 use callsign_testkit::wait::{eventually, ok, until, until_status};
@@ -81,10 +81,10 @@ async fn a_restart_that_nobody_saw_is_noticed() {
         for registration in &mut held {
             until_status(registration, secs(8), "registered", Status::is_registered).await;
         }
-        let noticed = |s: &Snapshot| s.freshness().is_stale() || s.get(&id).is_none_or(|it| it.is_held());
+        let noticed = |s: &Snapshot| s.freshness().is_stale() || s.get(&id).is_none_or(Listed::is_held);
         until(&mut watch, secs(20), "noticed", noticed).await;
         until(&mut watch, secs(10), "fresh", |s| s.freshness().is_fresh() && confirmed(s).len() == 2).await;
-        assert!(watch.snapshot().get(&id).is_some_and(|listed| listed.is_held()), "{:?}", watch.snapshot());
+        assert!(watch.snapshot().get(&id).is_some_and(Listed::is_held), "{:?}", watch.snapshot());
         recorder.check_never_missing(&[instance(1).id().clone(), instance(2).id().clone(), id]);
     }
 }
