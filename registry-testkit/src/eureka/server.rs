@@ -85,7 +85,14 @@ impl Eureka {
 
     fn kind<'a>(settings: impl Iterator<Item = &'a &'a str>, peers: Vec<SocketAddr>) -> io::Result<Self> {
         let program = Provider::chosen()?.program("eureka", "CALLSIGN_EUREKA_BIN")?;
-        Ok(Self { program, settings: settings.map(ToString::to_string).collect(), peers })
+        // Of one that is said twice the server would make a list.
+        let mut all: Vec<String> = Vec::new();
+        for setting in settings {
+            let name = setting.split_once('=').map_or(*setting, |(name, _)| name);
+            all.retain(|other| other.split_once('=').map_or(&**other, |(other, _)| other) != name);
+            all.push((*setting).to_owned());
+        }
+        Ok(Self { program, settings: all, peers })
     }
 }
 
