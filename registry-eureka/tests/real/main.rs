@@ -11,6 +11,7 @@
 
 mod access;
 mod answers;
+mod production;
 mod scale;
 mod servers;
 mod statuses;

@@ -55,12 +55,12 @@ impl Eureka {
         Server::new(Self::kind(QUICK.iter().chain(more), Vec::new())?)
     }
 
-    /// The same with its own settings, as in production.
+    /// The same with its own settings, as in production, but for these.
     ///
     /// # Errors
     /// As [`server`](Self::server).
-    pub fn as_in_production() -> io::Result<Server<Self>> {
-        Server::new(Self::kind([].iter(), Vec::new())?)
+    pub fn as_in_production(but: &[&str]) -> io::Result<Server<Self>> {
+        Server::new(Self::kind(but.iter(), Vec::new())?)
     }
 
     /// Two that tell each other what they are told, running.
