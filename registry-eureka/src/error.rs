@@ -17,6 +17,9 @@ pub(crate) fn refusal(what: &str, server: &str, answer: &HttpAnswer) -> Error {
         ),
         404 => (ErrorKind::NotFound, ""),
         405 | 406 | 415 => (ErrorKind::Unsupported, ": is the URL's path that below which Eureka has /apps?"),
+        400 if said.contains("requires TLS") => {
+            (ErrorKind::Unavailable, ": ask for TLS with eureka+tls:// in the URL's scheme")
+        }
         400 => (ErrorKind::Invalid, ""),
         429 | 503 => (ErrorKind::Exhausted, ""),
         500..=599 => (ErrorKind::Unavailable, ""),

@@ -280,7 +280,12 @@ impl Servers {
     /// Whether there are applications below the path.
     pub(crate) async fn prove(&self, what: &str) -> Result<()> {
         let answered = self.ask(what, &Ask::new(Method::HEAD, &["apps"])).await?;
+        if answered.answer.status.is_success() {
+            return self.proven(what, answered).map(drop);
+        }
         if !answered.is_absent() {
+            // The same with a body, which says why.
+            let answered = self.ask(what, &Ask::get(&["apps", "delta"])).await?;
             return self.proven(what, answered).map(drop);
         }
         let text = format!(

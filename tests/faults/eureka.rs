@@ -138,4 +138,36 @@ mod alone {
         println!("measured: {} of {calls} calls failed, {} late", failures.len(), late.len());
         assert!(late.is_empty() && failures.len() <= 9, "{failures:?}");
     }
+
+    /// Row 26: the server's certificate rotates, expires and is replaced.
+    #[cfg(feature = "tls")]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn row_26_certificates_rotate_and_expire() {
+        let secured = callsign_testkit::eureka::SecuredEureka::start().await.unwrap();
+        let url = secured.url(&format!("poll=50ms&{}", TUNING.query()));
+        let mut cast = Cast::enter(&url, &url).await;
+        // It reads its files anew a moment after they have changed; connections that there are stay as they are.
+        let reloads = async || {
+            sleep(Duration::from_secs(2)).await;
+            secured.link.reset();
+        };
+        secured.pki.issue("server", &["127.0.0.1"]).unwrap();
+        reloads().await;
+        cast.is_exact(BACK).await;
+        secured.pki.issue_expired("server", &["127.0.0.1"]).unwrap();
+        reloads().await;
+        let begun = Instant::now();
+        let expired =
+            |s: &Snapshot| s.freshness().error().is_some_and(|error| error.chain().contains("expired"));
+        until(&mut cast.watch, Duration::from_secs(6), "it shows", expired).await;
+        println!("measured: expiry shows after {:?}", begun.elapsed());
+        // Longer than entries live: all expire, and clients keep what they have.
+        sleep(TTL + long(3, 55)).await;
+        secured.pki.issue("server", &["127.0.0.1"]).unwrap();
+        reloads().await;
+        let begun = Instant::now();
+        cast.is_exact(BACK).await;
+        println!("measured: recovered after {:?}", begun.elapsed());
+        cast.end_unharmed().await;
+    }
 }

@@ -1,4 +1,4 @@
-//! Users: what is refused is a named state, and ends when it is mended. No secret is shown anywhere.
+//! TLS and users: what is refused is a named state, and ends when it is mended. No secret is shown anywhere.
 
 use callsign_core::{Credentials, ErrorKind, Secret, Snapshot};
 use callsign_eureka::Eureka as Registries;
@@ -62,4 +62,36 @@ async fn what_a_user_may_not_is_named_and_ends() {
         assert!(line.is_none(), "the {what} shows a secret: {line:?}");
     }
     assert!(log.contains("callsign"), "nothing was logged");
+}
+
+#[cfg(feature = "tls")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_works_or_says_what_is_wrong() {
+    use callsign_testkit::eureka::SecuredEureka;
+    use callsign_testkit::pki::Pki;
+
+    let secured = SecuredEureka::start().await.unwrap();
+    let others = Pki::new().unwrap();
+    let registry = open(&secured.url("poll=100ms"));
+    let report = registry.check().await;
+    assert!(report.is_ok(), "{report}");
+    let registration = registry.register(instance(1)).await.unwrap();
+    until(&mut registry.watch(&book()), secs(5), "one", fresh(1)).await;
+    registration.deregister_within(secs(1)).await.unwrap();
+    let (plain, _, _) = start(&[]).await;
+    let (addr, ca) = (secured.link.addr(), secured.pki.ca());
+    for (url, says) in [
+        (format!("eureka://{addr}/eureka"), "eureka+tls://"),
+        (
+            format!("eureka+tls://{}/eureka?ca={}", plain.addr(), ca.display()),
+            "does not speak TLS: leave +tls out",
+        ),
+        (format!("eureka+tls://{addr}/eureka?ca={}", others.ca().display()), "ca=FILE"),
+        (format!("eureka+tls://{addr}/eureka?ca={}", ca.display()), "cert=FILE and key=FILE"),
+    ] {
+        let report = open(&url).check().await;
+        let callsign_core::Outcome::Refused(error) = &report.reach else { panic!("{url}: {report}") };
+        println!("{url}: {}", error.chain());
+        assert!(error.chain().contains(says), "{url}: {}", error.chain());
+    }
 }

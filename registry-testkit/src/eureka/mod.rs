@@ -1,6 +1,7 @@
 //! Eureka: [`Eureka`], how a server is run; [`Api`], raw access to it; and [`EurekaFixture`], a registry in it.
 
 mod api;
+mod secured;
 mod server;
 
 use std::collections::BTreeSet;
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 pub use api::{Api, BASE, path};
+pub use secured::SecuredEureka;
 pub use server::Eureka;
 
 use crate::fixture::{Caps, Fixture, Open, SecondClaim, Served, Tuning, with_query};

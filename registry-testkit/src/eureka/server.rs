@@ -6,9 +6,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use tokio::net::TcpStream;
 
 use super::Api;
 use crate::container::Image;
+use crate::pki::Pki;
 use crate::ports::Port;
 use crate::provider::Provider;
 use crate::server::{Kind, Server};
@@ -35,6 +37,8 @@ pub struct Eureka {
     settings: Vec<String>,
     /// All servers, if there are several.
     peers: Vec<SocketAddr>,
+    /// It speaks TLS, so that raw access is none.
+    secure: bool,
 }
 
 impl Eureka {
@@ -61,6 +65,28 @@ impl Eureka {
     /// As [`server`](Self::server).
     pub fn as_in_production(but: &[&str]) -> io::Result<Server<Self>> {
         Server::new(Self::kind(but.iter(), Vec::new())?)
+    }
+
+    /// One that speaks TLS and wants to see certificates of clients, all signed by `pki`, its own the one called `server`,
+    /// which it reads anew when it changes.
+    ///
+    /// # Errors
+    /// As [`server`](Self::server), or the certificate cannot be written.
+    pub fn secured(pki: &Pki) -> io::Result<Server<Self>> {
+        let own = pki.issue("server", &["127.0.0.1", "localhost"])?;
+        let bundle = "spring.ssl.bundle.pem.web";
+        let settings = [
+            "server.ssl.bundle=web".to_owned(),
+            "server.ssl.client-auth=need".to_owned(),
+            format!("{bundle}.keystore.certificate=file:{}", own.cert.display()),
+            format!("{bundle}.keystore.private-key=file:{}", own.key.display()),
+            format!("{bundle}.truststore.certificate=file:{}", pki.ca().display()),
+            format!("{bundle}.reload-on-update=true"),
+            "spring.ssl.bundle.watch.file.quiet-period=200ms".to_owned(),
+        ];
+        let settings: Vec<_> = settings.iter().map(String::as_str).collect();
+        let kind = Self::kind(QUICK.iter().chain(&settings), Vec::new())?;
+        Server::new(Self { secure: true, ..kind })
     }
 
     /// Two that tell each other what they are told, running.
@@ -92,7 +118,7 @@ impl Eureka {
             all.retain(|other| other.split_once('=').map_or(&**other, |(other, _)| other) != name);
             all.push((*setting).to_owned());
         }
-        Ok(Self { program, settings: all, peers })
+        Ok(Self { program, settings: all, peers, secure: false })
     }
 }
 
@@ -132,6 +158,10 @@ impl Kind for Eureka {
     }
 
     async fn answers(&self, addr: SocketAddr) -> bool {
+        if self.secure {
+            // Its port is open once it serves.
+            return TcpStream::connect(addr).await.is_ok();
+        }
         Api::new(addr).is_ready().await
     }
 }
