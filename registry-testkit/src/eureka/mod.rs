@@ -206,6 +206,11 @@ impl Served for EurekaFixture {
         Ok(())
     }
 
+    async fn taken(&self, service: &ServiceName) -> Result<usize> {
+        // Whether each has expired is not asked of a thousand.
+        self.raw.instances(service.as_str()).await.map(|all| all.len()).map_err(failed)
+    }
+
     async fn delete_all(&self, service: &ServiceName) -> Result<usize> {
         let mut deleted = 0;
         for instance in self.raw.instances(service.as_str()).await.map_err(failed)? {
