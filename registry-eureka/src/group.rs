@@ -52,12 +52,20 @@ pub(crate) struct Group {
 #[derive(Debug)]
 pub(crate) struct Member(Arc<Group>);
 
+/// By whom and when something was fetched.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fetched {
+    pub(crate) origin: Origin,
+    pub(crate) asked: Instant,
+    pub(crate) answered: Instant,
+}
+
 /// What was fetched.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     all: All,
-    /// By whom, and when it was asked for last; `None` if nothing can be built upon.
-    from: Option<(Origin, Instant)>,
+    /// How it was got last; `None` if nothing can be built upon.
+    from: Option<Fetched>,
     full_at: Option<Instant>,
     /// Who fetches next takes them for the failed ones.
     broken: bool,
@@ -88,10 +96,11 @@ impl Member {
         }
     }
 
-    /// Everything, as it is after `since`. Cancel-safe: whoever waits meanwhile fetches it then.
-    pub(crate) async fn fetch(&self, what: &str, since: Instant) -> Result<MutexGuard<'_, Shared>> {
+    /// Everything, as it was asked for later than `after`: by whomever. Cancel-safe: whoever waits meanwhile fetches it
+    /// then.
+    pub(crate) async fn fetch(&self, what: &str, after: Instant) -> Result<MutexGuard<'_, Shared>> {
         let mut shared = self.0.shared.lock().await;
-        if shared.from.is_none_or(|(_, asked)| asked < since) {
+        if shared.broken || shared.from.is_none_or(|from| from.asked <= after) {
             let fetched = shared.refresh(&self.0.servers, what).await;
             if fetched.is_err() {
                 shared.broken = true;
@@ -113,14 +122,14 @@ impl Shared {
         &self.all
     }
 
-    pub(crate) fn origin(&self) -> Option<Origin> {
-        self.from.map(|(origin, _)| origin)
+    pub(crate) fn from(&self) -> Option<Fetched> {
+        self.from
     }
 
     async fn refresh(&mut self, servers: &Servers, what: &str) -> Result<()> {
         let asked = Instant::now();
         let due = self.broken || self.full_at.is_none_or(|at| at.elapsed() > FULL);
-        if let Some((before, _)) = self.from.filter(|(_, asked)| !due && asked.elapsed() < TOLD) {
+        if let Some(before) = self.from.filter(|from| !due && from.asked.elapsed() < TOLD) {
             let ask = Ask::get(&["apps", "delta"]).list();
             let answered = servers.ask(what, &ask).await?;
             // Some servers tell of no changes, and say so by 403.
@@ -128,8 +137,8 @@ impl Shared {
             if told {
                 let (document, origin) = understood(servers, what, answered)?;
                 // Changes are of no use to who has not heard the whole of the same server.
-                if origin == before && self.all.apply(document) {
-                    self.from = Some((origin, asked));
+                if origin == before.origin && self.all.apply(document) {
+                    self.from = Some(Fetched { origin, asked, answered: Instant::now() });
                     return Ok(());
                 }
                 debug!(
@@ -144,7 +153,7 @@ impl Shared {
         }
         let (document, origin) = understood(servers, what, answered)?;
         self.all.replace(document);
-        self.from = Some((origin, asked));
+        self.from = Some(Fetched { origin, asked, answered: Instant::now() });
         self.full_at = Some(asked);
         self.broken = false;
         Ok(())

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use callsign_core::{Error, ErrorKind, Result, Source, Update};
 use tokio::time::{Instant, sleep_until};
 
-use crate::group::Member;
+use crate::group::{Fetched, Member};
 use crate::listing::{Listing, Origin, Said, Told};
 use crate::servers::Ask;
 use crate::wire::{Document, read};
@@ -26,6 +26,8 @@ pub(crate) struct EurekaSource {
     next_at: Instant,
     /// The last answer, of which nothing new can come.
     last: Option<Last>,
+    /// When everything was asked for that was read last.
+    asked: Option<Instant>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -48,6 +50,7 @@ impl EurekaSource {
             rng,
             next_at: Instant::now(),
             last: None,
+            asked: None,
         }
     }
 
@@ -68,6 +71,7 @@ impl EurekaSource {
     }
 
     async fn ask_for_one(&mut self) -> Result<Said> {
+        self.asked = None;
         let ask = Ask::get(&["apps", &self.app]).list();
         let servers = self.member.servers();
         let answered = servers.found(&self.what, &ask).await?;
@@ -87,14 +91,17 @@ impl EurekaSource {
     }
 
     async fn ask_for_all(&mut self) -> Result<Said> {
-        let shared = self.member.fetch(&self.what, Instant::now()).await?;
-        let Some(origin) = shared.origin() else { return Ok(Said::Nothing) };
+        // Whoever is the first to ask again asks for all who follow something.
+        let after = self.asked.unwrap_or_else(Instant::now);
+        let shared = self.member.fetch(&self.what, after).await?;
+        let Some(Fetched { origin, asked, answered }) = shared.from() else { return Ok(Said::Nothing) };
+        self.asked = Some(asked);
         let last = Last::All(origin, shared.all().version(&self.app));
         if self.last.as_ref() == Some(&last) && !self.listing.is_unfinished() {
             return Ok(Said::Nothing);
         }
         self.last = Some(last);
-        Ok(self.listing.take(shared.all().entries(&self.app).map(Told::Kept), origin, Instant::now()))
+        Ok(self.listing.take(shared.all().entries(&self.app).map(Told::Kept), origin, answered))
     }
 }
 
@@ -110,7 +117,8 @@ impl Source for EurekaSource {
                 self.listing.failed();
             } else {
                 let pause = self.poll.mul_f64(0.8 + 0.4 * self.rng.f64());
-                self.next_at = Instant::now() + pause.max(began.elapsed() * SHARE);
+                let (now, asked) = (Instant::now(), self.asked.unwrap_or(began));
+                self.next_at = (asked + pause).max(now + began.elapsed() * SHARE);
             }
             if let Some(update) = asked? {
                 return Ok(update);
@@ -121,6 +129,7 @@ impl Source for EurekaSource {
     fn relist(&mut self) {
         self.listing.relist();
         self.last = None;
+        self.asked = None;
         self.next_at = Instant::now();
     }
 

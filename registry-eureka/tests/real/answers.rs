@@ -1,6 +1,9 @@
 //! Answers that are none of Eureka's, or none that are good: they are named.
 
-use callsign_core::{ErrorKind, Outcome};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use callsign_core::{ErrorKind, Outcome, ServiceName};
 use callsign_testkit::wait::until;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -9,18 +12,26 @@ use crate::{book, instance, open, secs, start};
 
 /// Something that gives each request the same answer; it is no registry.
 async fn always(answer: &'static str) -> (String, tokio::task::JoinSet<()>) {
+    let (url, _, tasks) = counting(answer).await;
+    (url, tasks)
+}
+
+/// The same, and it counts.
+async fn counting(answer: &'static str) -> (String, Arc<AtomicUsize>, tokio::task::JoinSet<()>) {
+    let asked = Arc::<AtomicUsize>::default();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("eureka://{}/eureka?poll=100ms", listener.local_addr().unwrap());
-    let mut tasks = tokio::task::JoinSet::new();
+    let (mut tasks, counted) = (tokio::task::JoinSet::new(), Arc::clone(&asked));
     tasks.spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
+            counted.fetch_add(1, Ordering::Relaxed);
             let mut request = [0; 4096];
             let _ = stream.read(&mut request).await;
             let _ = stream.write_all(answer.as_bytes()).await;
         }
     });
-    (url, tasks)
+    (url, asked, tasks)
 }
 
 const HTML: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 49\r\nConnection: close\r\n\r\n\
@@ -52,6 +63,28 @@ async fn what_is_no_good_answer_is_named() {
             assert!(refused.kind() == kind && refused.chain().contains(says), "{}", refused.chain());
         }
     }
+}
+
+const EMPTY: &str = "HTTP/1.1 200 OK\r\nContent-Length: 77\r\nConnection: close\r\n\r\n\
+    {\"applications\":{\"versions__delta\":\"1\",\"apps__hashcode\":\"\",\"application\":[]}}";
+
+/// However many services are followed, everything is asked for once in a while, for all of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_question_is_for_all_who_follow() {
+    let (url, asked, _tasks) = counting(EMPTY).await;
+    let registry = open(&url.replace("poll=100ms", "poll=400ms"));
+    let mut watches = Vec::new();
+    for n in 0..30 {
+        let name: ServiceName = format!("s{n}").parse().unwrap();
+        let mut watch = registry.watch(&name);
+        until(&mut watch, secs(5), "listed", |s| s.freshness().is_fresh()).await;
+        watches.push(watch);
+    }
+    let before = asked.load(Ordering::Relaxed);
+    tokio::time::sleep(secs(4)).await;
+    let polls = asked.load(Ordering::Relaxed) - before;
+    // Ten to thirteen of them, and not three hundred.
+    assert!((8..=20).contains(&polls), "{polls} questions");
 }
 
 /// A path without applications is an error, and no empty service.
