@@ -55,8 +55,7 @@ mod alone {
                 |it: &serde_json::Value| (it["instanceId"].to_string(), it["lastDirtyTimestamp"].to_string());
             all.iter().map(of).collect::<BTreeSet<_>>()
         };
-        for peer in 0..2 {
-            let other = 1 - peer;
+        for (peer, other) in [(0, 1), (1, 0)] {
             let before = written(peer).await;
             eventually(BACK, "both have all", async || before.len() == 4 && written(other).await == before)
                 .await;
