@@ -38,6 +38,14 @@ pub(crate) const BACKENDS: &[Backend] = &[
         open: None,
     },
     Backend {
+        scheme: "eureka",
+        feature: Some("eureka"),
+        #[cfg(feature = "eureka")]
+        open: Some(callsign_eureka::open),
+        #[cfg(not(feature = "eureka"))]
+        open: None,
+    },
+    Backend {
         scheme: "zk",
         feature: Some("zk"),
         #[cfg(feature = "zk")]

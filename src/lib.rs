@@ -3,7 +3,7 @@
 //! A service registers under a name; clients watch the name, keep connections to the live instances and send
 //! each request to one of them.
 //!
-//! - [`open()`] turns a URL into a [`Registry`]: `etcd://…`, `consul://…`, `zk://…`, `file:///…`, `memory:…`, `static:…`.
+//! - [`open()`] turns a URL into a [`Registry`]: `etcd://…`, `consul://…`, `eureka://…`, `zk://…`, `file:///…`, `memory:…`, `static:…`.
 //! - [`Registry::register`] publishes an [`Instance`] for as long as the [`Registration`] is held.
 //! - [`Registry::watch`] follows a service: an [`InstanceWatch`] always has the latest [`Snapshot`], and an
 //!   error never empties it.
@@ -38,6 +38,7 @@
 //! | `grpc` (default) | `grpc::Channel` |
 //! | `consul` | `consul://` registries |
 //! | `etcd` | `etcd://` registries; needs `protoc` to build |
+//! | `eureka` | `eureka://` registries |
 //! | `zk` | `zk://` registries: ZooKeeper |
 //! | `tls` | TLS to registries, `etcd+tls://`; needs a C compiler to build |
 
@@ -58,6 +59,9 @@ pub use callsign_core::{
 #[cfg(feature = "etcd")]
 #[doc(inline)]
 pub use callsign_etcd as etcd;
+#[cfg(feature = "eureka")]
+#[doc(inline)]
+pub use callsign_eureka as eureka;
 #[doc(inline)]
 pub use callsign_lb::*;
 #[cfg(feature = "zk")]

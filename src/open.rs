@@ -14,6 +14,7 @@ use crate::backends::BACKENDS;
 /// | `file:///dir` | a directory, shared by the processes of one machine |
 /// | `etcd://host:2379/prefix` | etcd v3; needs the feature `etcd` |
 /// | `consul://host:8500` | Consul, by an agent; needs the feature `consul` |
+/// | `eureka://host:8761/eureka` | Eureka; needs the feature `eureka` |
 /// | `zk://host:2181/path` | ZooKeeper; needs the feature `zk` |
 /// | `memory:NAME` | inside this process |
 /// | `static:NAME=host:port,host:port` | a fixed list |

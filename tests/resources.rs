@@ -44,3 +44,9 @@ fn consul() {
 fn zookeeper() {
     alone(async || callsign_testkit::zookeeper::ZooKeeperFixture::start(callsign::open).await);
 }
+
+#[cfg(feature = "eureka")]
+#[test]
+fn eureka() {
+    alone(async || callsign_testkit::eureka::EurekaFixture::start(callsign::open).await);
+}

@@ -71,11 +71,12 @@ async fn row_19_ten_thousand<F: Served>() {
 
 /// Row 20: a thousand registrations of one process return together from a wipe, within 20 s and with 200 writes a
 /// second at the most.
-async fn row_20_a_thousand_return<F: Served>() {
+async fn row_20_a_thousand_return<F: Served>(ttl: Option<Duration>) {
     let _alone = ALONE.lock().await;
     let fixture = F::start_with(callsign::open).await;
     let service: ServiceName = "book".parse().unwrap();
-    let registry = ok(fixture.open(&Tuning { drain: Some(Duration::ZERO), ..Tuning::default() }), "open");
+    let registry =
+        ok(fixture.open(&Tuning { ttl, drain: Some(Duration::ZERO), ..Tuning::default() }), "open");
     let instance = |port: u32| Instance::new(&service, format!("127.0.0.1:{port}")).unwrap();
     let held: Vec<_> = (1..=1000).map(|port| registry.keep_registered(instance(port))).collect();
     let all = |s: &Snapshot| s.freshness().is_fresh() && confirmed(s).len() == 1000;
@@ -154,7 +155,7 @@ macro_rules! on {
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn row_20_a_thousand_return() {
-                crate::row_20_a_thousand_return::<$fixture>().await;
+                crate::row_20_a_thousand_return::<$fixture>(None).await;
             }
         }
     )*};
@@ -165,3 +166,13 @@ on! { etcd: callsign_testkit::etcd::EtcdFixture }
 on! { consul: callsign_testkit::consul::ConsulFixture }
 #[cfg(feature = "zk")]
 on! { zk: callsign_testkit::zookeeper::ZooKeeperFixture }
+/// Not row 19: who changes all the time is told of for minutes, over and over.
+#[cfg(feature = "eureka")]
+mod eureka {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn row_20_a_thousand_return() {
+        // A loss shows at the next renewal, which by default is half a minute later.
+        let ttl = std::time::Duration::from_secs(15);
+        crate::row_20_a_thousand_return::<callsign_testkit::eureka::EurekaFixture>(Some(ttl)).await;
+    }
+}

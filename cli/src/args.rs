@@ -13,8 +13,9 @@ use crate::exit::CODES;
 pub(crate) const VARIABLE: &str = "CALLSIGN_REGISTRY";
 
 const REGISTRIES: &str = "\
-Registries: file:///DIR, static:NAME=HOST:PORT,..., and, in a build with the features `consul`, `etcd`, `zk` and `tls`
-(`full` is all of them), consul://HOST:PORT, etcd://HOST:PORT/PREFIX, zk://HOST:PORT/PATH and the first two with +tls. A URL on the command line is seen by every user of the machine: a
+Registries: file:///DIR, static:NAME=HOST:PORT,..., and, in a build with the features `consul`, `etcd`, `eureka`, `zk`
+and `tls` (`full` is all of them), consul://HOST:PORT, etcd://HOST:PORT/PREFIX, eureka://HOST:PORT/eureka,
+zk://HOST:PORT/PATH and the first three with +tls. A URL on the command line is seen by every user of the machine: a
 password belongs in the variable or in a file that the URL names (password_file=FILE).";
 
 const EXAMPLES: &str = "\

@@ -10,6 +10,10 @@ pub fn registry_url() -> String {
     if cfg!(feature = "consul") {
         return "consul://127.0.0.1:8500".to_owned();
     }
+    if cfg!(feature = "eureka") {
+        // A server shows what has changed after half a minute at the most: so long it is to be served on.
+        return "eureka://127.0.0.1:8761/eureka?poll=5s&drain=35s".to_owned();
+    }
     if cfg!(feature = "zk") {
         return "zk://127.0.0.1:2181/services".to_owned();
     }
@@ -26,6 +30,7 @@ mod tests {
         let scheme = match () {
             () if cfg!(feature = "etcd") => "etcd",
             () if cfg!(feature = "consul") => "consul",
+            () if cfg!(feature = "eureka") => "eureka",
             () if cfg!(feature = "zk") => "zk",
             () => "file",
         };

@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use callsign_core::{Claim, Error, ErrorKind, Instance, Kept, Lease, Loss, Result, State, Terms};
+use callsign_core::{
+    Claim, Error, ErrorKind, Instance, Kept, Lease, Loss, PendingRequest, Result, State, Terms,
+};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
@@ -15,7 +17,6 @@ use crate::agent::{Agent, Path};
 use crate::check::{Check, Definition, definitions};
 use crate::error::{SHOWN, is_unknown};
 use crate::own::{Found, Own};
-use crate::pending::Pending;
 use crate::wire::{AGAIN, Format, Health, Registration, encode, new_incarnation, service_id};
 
 /// When to look whether the catalog has what the agent was told: agents tell it a moment later.
@@ -43,7 +44,7 @@ pub(crate) struct ConsulLease {
     /// When Consul heard of us last.
     heard: Option<Instant>,
     /// What was to be written last, while it is not known whether it is.
-    pending: Pending,
+    pending: PendingRequest,
     /// A write was not answered, and may still come to be.
     unsure: bool,
     /// How often the entry had to be written although the agent had it so already.
@@ -89,7 +90,7 @@ impl ConsulLease {
             ttl,
             warns: false,
             heard: None,
-            pending: Pending::default(),
+            pending: PendingRequest::default(),
             unsure: false,
             again: 0,
             unreached: false,

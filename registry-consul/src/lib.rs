@@ -29,7 +29,6 @@ mod environment;
 mod error;
 mod lease;
 mod own;
-mod pending;
 mod query;
 mod registry;
 mod source;

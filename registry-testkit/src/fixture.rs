@@ -56,6 +56,8 @@ pub struct Caps {
     pub detects_silence: Duration,
     /// The most time from the first answer of a server to everything being as it should.
     pub recovers: Duration,
+    /// The most time from the first answer of a server to the return of an own entry, and of all that follow it.
+    pub back: Duration,
     /// The most time, but for one in a hundred, from a change to its being seen, of a hundred changes a second among
     /// ten thousand instances.
     pub follows: Duration,
@@ -82,6 +84,7 @@ impl Default for Caps {
             detects_kill: Duration::from_secs(2),
             detects_silence: Duration::from_secs(15),
             recovers: Duration::from_secs(6),
+            back: Duration::from_secs(6),
             follows: Duration::from_secs(1),
             malformed: 5,
             stores_state: true,

@@ -25,6 +25,8 @@ pub enum Peer {
     Consul,
     /// Go kit's `sd/zk`.
     GoKitZooKeeper,
+    /// Go kit's `sd/eureka`.
+    GoKitEureka,
 }
 
 impl Peer {
@@ -37,6 +39,7 @@ impl Peer {
             Self::Kratos => "kratos",
             Self::Consul => "consul",
             Self::GoKitZooKeeper => "gokit-zk",
+            Self::GoKitEureka => "gokit-eureka",
         }
     }
 

@@ -15,6 +15,7 @@ use crate::scene::{BACK, Scene, TTL, TUNING, long};
 /// the third on they are held.
 pub(crate) async fn row_9_registrars_cut_off<F: Served>() {
     let mut scene = Scene::<F>::set(TUNING).await;
+    let back = scene.fixture.caps().back;
     let start = Instant::now();
     scene.servers_link.blackhole();
     eventually(TTL + Duration::from_secs(3), "all entries are gone", async || scene.entries().await == 0)
@@ -23,7 +24,7 @@ pub(crate) async fn row_9_registrars_cut_off<F: Served>() {
     until(&mut scene.cast.watch, Duration::from_secs(2), "they are held", held).await;
     sleep((TTL * 3).saturating_sub(start.elapsed())).await;
     scene.servers_link.heal();
-    scene.recovers(BACK).await;
+    scene.recovers(back).await;
     scene.cast.recorder.check_never_empty();
     scene.cast.recorder.check_safety();
     scene.cast.traffic.finish_without_failure().await;
@@ -32,6 +33,7 @@ pub(crate) async fn row_9_registrars_cut_off<F: Served>() {
 /// Row 10: the instancer does not reach the registry for five minutes, while one comes and one goes.
 pub(crate) async fn row_10_instancer_cut_off<F: Served>() {
     let mut scene = Scene::<F>::set(TUNING).await;
+    let back = scene.fixture.caps().back;
     scene.fixture.link().unwrap().blackhole();
     scene.goes_stale(Duration::from_secs(15)).await;
     let new = crate::backend::Backend::start(&scene.url(), &scene.cast.service).await;
@@ -44,7 +46,7 @@ pub(crate) async fn row_10_instancer_cut_off<F: Served>() {
     scene.fixture.link().unwrap().heal();
     let all = scene.cast.ids();
     let exact = |s: &Snapshot| s.freshness().is_fresh() && confirmed(s).iter().eq(&all);
-    until(&mut scene.cast.watch, BACK, "caught up with", exact).await;
+    until(&mut scene.cast.watch, back, "caught up with", exact).await;
     scene.cast.recorder.check_safety();
     scene.cast.traffic.finish_without_failure().await;
 }
@@ -112,6 +114,7 @@ pub(crate) async fn row_21_slow_link<F: Served>() {
 /// Row 21: resets alone cost no registration either.
 pub(crate) async fn row_21_resets<F: Served>() {
     let mut scene = Scene::<F>::set(TUNING).await;
+    let back = scene.fixture.caps().back;
     let registry = ok(scene.fixture.open_via(&scene.servers_link, &TUNING), "open");
     let other = "other".parse::<callsign::ServiceName>().unwrap();
     let instance = callsign::Instance::new(&other, "127.0.0.1:9").unwrap();
@@ -122,7 +125,7 @@ pub(crate) async fn row_21_resets<F: Served>() {
         sleep(Duration::from_millis(700)).await;
         assert_eq!(scene.entries().await, 4);
     }
-    until_status(&mut own, BACK, "confirmed", Status::is_registered).await;
-    scene.recovers(BACK).await;
+    until_status(&mut own, back, "confirmed", Status::is_registered).await;
+    scene.recovers(back).await;
     scene.cast.end_unharmed().await;
 }

@@ -31,6 +31,8 @@ mod datacenter;
 #[cfg(feature = "zk")]
 mod ensemble;
 mod etcd;
+#[cfg(feature = "eureka")]
+mod eureka;
 mod links;
 mod minority;
 mod outages;

@@ -8,17 +8,18 @@ use callsign_testkit::fixture::{Fixture, Served, Tuning};
 use callsign_testkit::wait::{eventually, ok, until, until_status};
 use tokio::time::sleep;
 
-use crate::scene::{BACK, Scene, TUNING, long};
+use crate::scene::{Scene, TUNING, long};
 
 /// Row 1: killed for a minute, back with its data.
 pub(crate) async fn row_1_killed_for_a_minute<F: Served>() {
     let mut scene = Scene::<F>::set(TUNING).await;
+    let back = scene.fixture.caps().back;
     let mut ever = scene.fixture.written(&scene.cast.service).await.unwrap();
     scene.fixture.kill().await.unwrap();
     scene.goes_stale(Duration::from_secs(2)).await;
     sleep(long(12, 60)).await;
     scene.fixture.start().await.unwrap();
-    scene.recovers(BACK).await;
+    scene.recovers(back).await;
     ever.extend(scene.fixture.written(&scene.cast.service).await.unwrap());
     assert!(ever.len() <= 8, "an entry was written anew more than once: {ever:?}");
     scene.cast.end_unharmed().await;
@@ -27,6 +28,7 @@ pub(crate) async fn row_1_killed_for_a_minute<F: Served>() {
 /// Row 2: frozen, so that nobody gets an error from it.
 pub(crate) async fn row_2_frozen_for_half_a_minute<F: Served>() {
     let mut scene = Scene::<F>::set(TUNING).await;
+    let back = scene.fixture.caps().back;
     let registry = ok(scene.fixture.open_via(&scene.servers_link, &TUNING), "open");
     let other = "other".parse::<callsign::ServiceName>().unwrap();
     let mut own = ok(registry.register(Instance::new(&other, "127.0.0.1:9").unwrap()).await, "register");
@@ -36,8 +38,8 @@ pub(crate) async fn row_2_frozen_for_half_a_minute<F: Served>() {
     scene.goes_stale(Duration::from_secs(15)).await;
     sleep(long(1, 20)).await;
     scene.fixture.resume().await.unwrap();
-    scene.recovers(BACK).await;
-    until_status(&mut own, BACK, "confirmed", Status::is_registered).await;
+    scene.recovers(back).await;
+    until_status(&mut own, back, "confirmed", Status::is_registered).await;
     scene.cast.end_unharmed().await;
 }
 
@@ -45,19 +47,21 @@ pub(crate) async fn row_2_frozen_for_half_a_minute<F: Served>() {
 pub(crate) async fn row_3_down_for_ten_ttls<F: Served>() {
     let ttl = long(2, 5);
     let mut scene = Scene::<F>::set(Tuning { ttl: Some(ttl), ..TUNING }).await;
+    let back = scene.fixture.caps().back;
     scene.fixture.kill().await.unwrap();
     sleep(ttl * 10).await;
     scene.fixture.start().await.unwrap();
-    scene.recovers(BACK).await;
+    scene.recovers(back).await;
     scene.cast.end_unharmed().await;
 }
 
 /// Row 4: it comes back empty.
 pub(crate) async fn row_4_wiped<F: Served>() {
     let mut scene = Scene::<F>::set(TUNING).await;
+    let back = scene.fixture.caps().back;
     scene.fixture.wipe().await.unwrap();
     scene.fixture.start().await.unwrap();
-    scene.recovers(BACK).await;
+    scene.recovers(back).await;
     scene.cast.end_unharmed().await;
 }
 
@@ -100,13 +104,14 @@ pub(crate) async fn row_4_wiped_and_its_revision_ahead() {
 pub(crate) async fn row_5_wiped_and_one_dead<F: Served>() {
     let grace = long(4, 30);
     let mut scene = Scene::<F>::set(Tuning { grace: Some(grace), ..TUNING }).await;
+    let back = scene.fixture.caps().back;
     scene.fixture.wipe().await.unwrap();
     let killed = tokio::time::Instant::now();
     let dead = scene.cast.backends.pop().unwrap();
     let dead_id = dead.id.clone();
     drop(dead);
     scene.fixture.start().await.unwrap();
-    scene.recovers(BACK).await;
+    scene.recovers(back).await;
     let gone = grace + Duration::from_secs(5);
     until(&mut scene.cast.watch, gone, "the dead one is gone", |s| s.get(&dead_id).is_none()).await;
     scene.cast.recorder.check_never_missing(&scene.cast.ids());

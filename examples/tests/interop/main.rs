@@ -2,7 +2,7 @@
 //!
 //! They are real programs of those frameworks, from `registry-testkit/testbed/peers`.
 
-#![cfg(any(feature = "consul", feature = "etcd", feature = "zk"))]
+#![cfg(any(feature = "consul", feature = "etcd", feature = "eureka", feature = "zk"))]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod books;
@@ -10,6 +10,8 @@ mod books;
 mod consul;
 #[cfg(feature = "etcd")]
 mod etcd;
+#[cfg(feature = "eureka")]
+mod eureka;
 mod meet;
 #[cfg(feature = "zk")]
 mod zk;

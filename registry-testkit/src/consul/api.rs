@@ -2,15 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
-/// The most that one call may take.
-const ANSWER: Duration = Duration::from_secs(20);
+use crate::http::exchange;
 
 /// Calls to one agent.
 #[derive(Debug, Clone)]
@@ -148,28 +143,15 @@ impl Api {
     }
 
     async fn exchange(&self, method: &str, path: &str, body: &[u8]) -> io::Result<Vec<u8>> {
-        // Version 1.0, so that the answer ends with the connection and comes in one piece.
         let token = self.token.as_ref().map_or(String::new(), |token| format!("X-Consul-Token: {token}\r\n"));
-        let head = format!("{method} /v1/{path} HTTP/1.0\r\n{token}Content-Length: {}\r\n\r\n", body.len());
-        let answer = async {
-            let mut stream = TcpStream::connect(self.addr).await?;
-            stream.write_all(&[head.as_bytes(), body].concat()).await?;
-            let mut answer = Vec::new();
-            stream.read_to_end(&mut answer).await?;
-            Ok::<_, io::Error>(answer)
-        };
-        let answer = timeout(ANSWER, answer).await.map_err(io::Error::other)??;
-        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
-        let (head, body) =
-            end.map(|end| answer.split_at(end + 4)).ok_or_else(|| io::Error::other("no HTTP answer"))?;
-        let (head, body) = (String::from_utf8_lossy(head), body.to_vec());
-        if head.split(' ').nth(1) != Some("200") {
-            let status = head.lines().next().unwrap_or_default();
+        let answer = exchange(self.addr, (method, &format!("/v1/{path}")), &token, body).await?;
+        if answer.status != 200 {
             return Err(io::Error::other(format!(
-                "Consul's {path}: {status}: {}",
-                String::from_utf8_lossy(&body)
+                "Consul's {path}: {}: {}",
+                answer.status,
+                String::from_utf8_lossy(&answer.body)
             )));
         }
-        Ok(body)
+        Ok(answer.body)
     }
 }

@@ -7,7 +7,7 @@
 //
 // In etcd HOW is "gokit" (Go kit's sd/etcdv3), "grpc" (gRPC-Go's naming) or, to watch, "raw" (etcd's own client); in
 // Consul "gokit-consul" (Go kit's sd/consul), "kratos" or, to watch, "consul" (Consul's own client); in
-// ZooKeeper "gokit-zk" (Go kit's sd/zk).
+// ZooKeeper "gokit-zk" (Go kit's sd/zk); in Eureka "gokit-eureka" (Go kit's sd/eureka).
 // What a test reads is a line on stdout that begins with a word of its own.
 package main
 
@@ -98,6 +98,8 @@ func open(how, endpoint string) (framework, error) {
 		return openKratos(endpoint)
 	case "gokit-zk":
 		return openGoKitZooKeeper(endpoint)
+	case "gokit-eureka":
+		return openGoKitEureka(endpoint)
 	}
 	return nil, fmt.Errorf("unknown framework %q", how)
 }

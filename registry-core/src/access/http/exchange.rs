@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 
 use bytes::Bytes;
-use http::header::HOST;
+use http::header::{CONNECTION, HOST};
 use http::{HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -41,6 +41,7 @@ impl Pool {
             match connection.sender.try_send_request(request).await {
                 Ok(answer) => return self.read(what, answer, connection, bytes).await,
                 Err(mut error) => {
+                    self.broken();
                     let unsent = error.take_message().filter(|_| connection.used);
                     let Some(again) = unsent.or(again) else {
                         return Err(self.broke(what, "the connection broke", error.error()));
@@ -66,6 +67,7 @@ impl Pool {
         let mut body = Vec::with_capacity(bytes.saturating_add(bytes / 16).min(MOST));
         while let Some(frame) = rest.frame().await {
             let frame = frame.map_err(|error| {
+                self.broken();
                 self.broke(what, "the connection broke in the middle of the answer", &error)
             })?;
             let Ok(data) = frame.into_data() else { continue };
@@ -76,8 +78,13 @@ impl Pool {
             body.extend_from_slice(&data);
         }
         body.shrink_to_fit();
-        self.put(connection);
-        Ok(HttpAnswer { status: head.status, headers: head.headers, body: body.into() })
+        let closes =
+            head.headers.get(CONNECTION).is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"close"));
+        if !closes {
+            self.put(connection);
+        }
+        let unbroken_since = self.unbroken_since();
+        Ok(HttpAnswer { unbroken_since, status: head.status, headers: head.headers, body: body.into() })
     }
 
     fn unreached(&self, error: &(dyn StdError + 'static)) -> Error {

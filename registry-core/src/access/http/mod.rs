@@ -1,6 +1,7 @@
 //! [`HttpClient`]: HTTP/1 to registries that speak it, over connections of the [`Connector`].
 
 mod exchange;
+mod pending;
 mod pool;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
+pub use self::pending::PendingRequest;
 use self::pool::Pool;
 use super::Target;
 use super::connect::Connector;
@@ -35,6 +37,9 @@ pub struct HttpClient {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct HttpAnswer {
+    /// Since when no connection was lost but those whose end the server had announced: what was answered before that may
+    /// have been by a server that was restarted meanwhile.
+    pub unbroken_since: Instant,
     /// Its status.
     pub status: StatusCode,
     /// Its headers.

@@ -29,6 +29,7 @@ pub(super) struct Pool {
     /// Those that nobody uses, the one that was used last at the end.
     idle: Mutex<Vec<(Connection, Instant)>>,
     most: usize,
+    broken: Mutex<Instant>,
 }
 
 /// A connection, which closes when it is dropped.
@@ -43,7 +44,15 @@ impl Pool {
     /// Keeps `most` connections that nobody uses. Their tasks run on `runtime`, whoever is the first to ask.
     pub(super) fn new(server: Target, connector: Arc<Connector>, runtime: Handle, most: usize) -> Arc<Self> {
         let trouble = Trouble::default();
-        Arc::new(Self { server, connector, trouble, runtime, idle: Mutex::default(), most })
+        Arc::new(Self {
+            server,
+            connector,
+            trouble,
+            runtime,
+            idle: Mutex::default(),
+            most,
+            broken: Mutex::new(Instant::now()),
+        })
     }
 
     pub(super) fn server(&self) -> &Target {
@@ -62,7 +71,18 @@ impl Pool {
             if since.elapsed() < IDLE && connection.sender.ready().await.is_ok() {
                 return Ok(connection);
             }
+            self.broken();
         }
+    }
+
+    /// Notes that a connection was lost.
+    pub(super) fn broken(&self) {
+        *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Since when none was.
+    pub(super) fn unbroken_since(&self) -> Instant {
+        *self.broken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One that nobody has used yet.
@@ -80,7 +100,11 @@ impl Pool {
     pub(super) fn put(&self, mut connection: Connection) {
         connection.used = true;
         let mut idle = self.idle();
+        let were = idle.len();
         idle.retain(|(connection, since)| since.elapsed() < IDLE && !connection.sender.is_closed());
+        if idle.len() < were {
+            self.broken();
+        }
         if idle.len() < self.most && !connection.sender.is_closed() {
             idle.push((connection, Instant::now()));
         }

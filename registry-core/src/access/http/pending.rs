@@ -1,31 +1,36 @@
-//! [`Pending`]: a request whose caller may go away before it is answered.
+//! [`PendingRequest`]: a request whose caller may go away before it is answered.
 
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 
-use callsign_core::{HttpAnswer, Result};
+use super::HttpAnswer;
+use crate::error::Result;
 
 type Answer = Pin<Box<dyn Future<Output = Result<HttpAnswer>> + Send>>;
 
-/// A request that was sent, or none. What Consul was asked to write it may write at any time, also after the connection
-/// was closed: so a call that is dropped leaves its request here, and the next call first sees what became of it.
+/// A request that was sent, or none: for leases, any call of which may be dropped half way. What a server was asked to
+/// write it may write at any time, also after the connection was closed: so a call that is dropped leaves its request
+/// here, and the next call first sees what became of it.
 #[derive(Default)]
-pub(crate) struct Pending(Mutex<Option<Answer>>);
+pub struct PendingRequest(Mutex<Option<Answer>>);
 
-impl fmt::Debug for Pending {
+impl fmt::Debug for PendingRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Pending")
+        f.write_str("PendingRequest")
     }
 }
 
-impl Pending {
+impl PendingRequest {
     fn get(&mut self) -> &mut Option<Answer> {
         self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a request, once what was sent before has been answered.
-    pub(crate) async fn send(
+    /// Sends a request, once what was sent before has been answered. Cancel-safe in that the request is kept.
+    ///
+    /// # Errors
+    /// As the request.
+    pub async fn send(
         &mut self,
         request: impl Future<Output = Result<HttpAnswer>> + Send + 'static,
     ) -> Result<HttpAnswer> {
@@ -36,7 +41,7 @@ impl Pending {
     }
 
     /// The answer to what was sent and not waited for; `None` if there is no such.
-    pub(crate) async fn settle(&mut self) -> Option<Result<HttpAnswer>> {
+    pub async fn settle(&mut self) -> Option<Result<HttpAnswer>> {
         let answer = self.get().as_mut()?.as_mut().await;
         *self.get() = None;
         Some(answer)

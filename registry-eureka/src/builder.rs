@@ -1,0 +1,188 @@
+//! [`Eureka::builder`]: a registry in Eureka, made in code.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use callsign_core::{
+    Access, Address, CredentialProvider, Error, ErrorKind, HttpClient, Registry, Result, Settings, Target,
+    Tls,
+};
+use tokio::runtime::Handle;
+
+use crate::config::POLL;
+use crate::group::{Fetch, Group};
+use crate::registry::EurekaProtocol;
+use crate::servers::{Order, Server, Servers};
+use crate::wire::Taking;
+
+/// Eureka as a registry: [`Eureka::builder`] makes one in code, as [`open`](crate::open) does from a URL.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Eureka;
+
+impl Eureka {
+    /// A builder for servers with applications below a path, `/eureka` in most places, with default settings and no server
+    /// yet.
+    pub fn builder(path: &str) -> Builder {
+        Builder::new(Vec::new(), path)
+    }
+}
+
+/// As Eureka's own clients do it: they renew every 30 s, and what changes is seen a server's cache and a poll later.
+pub(crate) fn default_settings() -> Settings {
+    let mut settings = Settings::default();
+    settings.ttl = Duration::from_secs(90);
+    settings.grace = Duration::from_secs(90);
+    settings.drain = Duration::from_secs(60);
+    settings
+}
+
+/// Collects what a registry in Eureka needs.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> callsign_core::Result<()> {
+/// use std::time::Duration;
+/// use callsign_eureka::Eureka;
+///
+/// let registry = Eureka::builder("/eureka").host("127.0.0.1:8761")?.poll(Duration::from_secs(5)).build()?;
+/// # drop(registry);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing before build()"]
+pub struct Builder {
+    hosts: Vec<Address>,
+    path: String,
+    order: Order,
+    fetch: Fetch,
+    taking: Taking,
+    poll: Duration,
+    pub(crate) access: Access,
+    settings: Settings,
+}
+
+impl Builder {
+    pub(crate) fn new(hosts: Vec<Address>, path: &str) -> Self {
+        Self {
+            hosts,
+            path: path.to_owned(),
+            order: Order::default(),
+            fetch: Fetch::default(),
+            taking: Taking::default(),
+            poll: Duration::from_secs(30),
+            access: Access::default(),
+            settings: default_settings(),
+        }
+    }
+
+    /// Adds a server, as `host:port`.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid): no address.
+    pub fn host<A>(mut self, host: A) -> Result<Self>
+    where
+        A: TryInto<Address, Error: Into<Error>>,
+    {
+        self.hosts.push(host.try_into().map_err(Into::into)?);
+        Ok(self)
+    }
+
+    /// Sets which server is asked first.
+    pub fn order(mut self, order: Order) -> Self {
+        self.order = order;
+        self
+    }
+
+    /// Sets whether each service is asked for by itself or everything at once.
+    pub fn fetch(mut self, fetch: Fetch) -> Self {
+        self.fetch = fetch;
+        self
+    }
+
+    /// Sets how often what is watched is asked for, spread by a fifth: 20 ms to a day.
+    pub fn poll(mut self, every: Duration) -> Self {
+        self.poll = every;
+        self
+    }
+
+    /// Finds also what others registered and is not up, as down.
+    pub fn all_statuses(mut self) -> Self {
+        self.taking.all = true;
+        self
+    }
+
+    /// Authenticates by user and password (HTTP's basic authentication), by what the provider knows at that time. Refused
+    /// by [`build`](Self::build) where a password would leave this machine in the clear.
+    pub fn credentials(mut self, provider: impl CredentialProvider) -> Self {
+        self.access.credentials = Some(Arc::new(provider));
+        self
+    }
+
+    /// Speaks TLS.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.access.tls = Some(tls);
+        self
+    }
+
+    /// Allows a password to cross a network in the clear, where **whoever is between can read it**.
+    pub fn insecure_plaintext_password(mut self) -> Self {
+        self.access.plaintext_password = true;
+        self
+    }
+
+    /// Sets times and rates. Of the TTL whole seconds count, an even number of them.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Opens the registry, its tasks running on the current Tokio runtime. Does no I/O but to read certificates.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid): no host, a time between polls out of its bounds, a password that would leave this
+    /// machine in the clear, or certificates that are of no use.
+    /// [`Unsupported`](ErrorKind::Unsupported): TLS, in a build without the feature `tls`; or no Tokio runtime.
+    pub fn build(self) -> Result<Registry> {
+        let hosts: Vec<_> = self.hosts.iter().map(ToString::to_string).collect();
+        let name = format!("eureka://{}/{}", hosts.join(","), self.path.trim_matches('/'));
+        self.build_named(name)
+    }
+
+    pub(crate) fn build_named(mut self, name: String) -> Result<Registry> {
+        if self.hosts.is_empty() {
+            return Err(Error::invalid("no host of Eureka is given: add one, as 127.0.0.1:8761"));
+        }
+        if self.poll < POLL.0 || self.poll > POLL.1 {
+            return Err(Error::invalid(format!(
+                "registry {name} has poll={:?}: poll is {:?} to a day",
+                self.poll, POLL.0
+            )));
+        }
+        self.access.check(&name, &self.hosts)?;
+        let runtime = Handle::try_current().map_err(|error| {
+            let what =
+                format!("registry {name} needs a Tokio runtime: open it inside #[tokio::main] or block_on");
+            Error::new(ErrorKind::Unsupported, what).with_source(error)
+        })?;
+        if self.order == Order::Random {
+            fastrand::shuffle(&mut self.hosts);
+        }
+        let mut all = Vec::new();
+        for host in self.hosts {
+            let (name, target) = (host.to_string(), Target::Tcp(host));
+            let connector = self.access.connector(&["http/1.1"])?;
+            all.push(Server { http: HttpClient::new(&target, connector, &runtime), name });
+        }
+        let servers = Servers::new(all, &self.path, self.access.credentials, self.settings.request_timeout);
+        let protocol = EurekaProtocol {
+            group: Group::new(servers.clone(), self.fetch),
+            servers,
+            taking: Arc::new(self.taking),
+            poll: self.poll,
+            settings: self.settings,
+        };
+        Registry::new(name, protocol)
+    }
+}

@@ -1,0 +1,212 @@
+//! [`EurekaLease`]: one instance in Eureka, alive for as long as it is renewed.
+//!
+//! Eureka has no compare-and-set, so that every change reads, compares and writes, and so does every renewal: one that
+//! did not look would keep another's entry alive. The mark among the metadata says whose an entry is.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use callsign_core::{
+    Claim, Error, ErrorKind, HttpAnswer, Instance, Kept, Lease, Loss, PendingRequest, Result, State, Terms,
+};
+use http::Method;
+use tokio::time::sleep;
+use tracing::info;
+
+use crate::own::Own;
+use crate::servers::{Answered, Ask, Servers};
+use crate::wire::{Entry, Status, encode, instance_id, new_incarnation};
+
+/// How often it is looked whether a write that was not answered came to be after all.
+const LOOKS: u32 = 3;
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+#[derive(Debug)]
+pub(crate) struct EurekaLease {
+    own: Own,
+    /// What Eureka is told: it believes each renewal for twice as long.
+    lease: Duration,
+    /// When what was written last was changed, in milliseconds; servers keep what is newer.
+    dirty: i64,
+    status: Status,
+    was_up: bool,
+    /// What was to be written last, while it is not known whether it is.
+    pending: PendingRequest,
+    /// A write was not answered, and may still come to be.
+    unsure: bool,
+    overridden: Status,
+}
+
+impl EurekaLease {
+    pub(crate) fn new(servers: Servers, instance: &Instance, ttl: Duration) -> Self {
+        let own = Own {
+            servers,
+            app: instance.service().as_str().to_ascii_uppercase(),
+            key: instance_id(instance.id()),
+            what: format!("registration of {}/{}", instance.service(), instance.id()),
+            mark: None,
+        };
+        Self {
+            own,
+            lease: Duration::from_secs((ttl.as_secs() / 2).max(1)),
+            dirty: 0,
+            status: Status::Unknown,
+            was_up: false,
+            pending: PendingRequest::default(),
+            unsure: false,
+            overridden: Status::Unknown,
+        }
+    }
+
+    /// How long an entry outlives a renewal: Eureka adds the time that it is told twice.
+    fn ttl(&self) -> Duration {
+        self.lease * 2
+    }
+
+    /// Waits until it is known what became of a write that was broken off.
+    async fn settle(&mut self) {
+        if let Some(answer) = self.pending.settle().await {
+            self.unsure = answer.is_err();
+        }
+    }
+
+    /// Writes what cannot be taken back by dropping the call.
+    async fn send(&mut self, ask: Ask) -> Result<HttpAnswer> {
+        let (servers, what) = (self.own.servers.clone(), self.own.what.clone());
+        self.unsure = true;
+        let sent = async move {
+            let Answered { answer, by } = servers.ask(&what, &ask).await?;
+            // Whatever it is, it was answered.
+            if answer.status.as_u16() == 404 {
+                return Ok(answer);
+            }
+            servers.checked(&what, Answered { answer, by }).map(|answered| answered.answer)
+        };
+        let answer = self.pending.send(sent).await;
+        self.unsure = answer.as_ref().is_err_and(Error::is_temporary);
+        answer
+    }
+
+    /// Writes the entry, newer than what was `found`.
+    async fn tell(&mut self, instance: &Instance, found: Option<&Entry>) -> Result<()> {
+        let told = encode(instance, self.own.mark(), self.was_up)?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        let before = self.dirty.max(found.map_or(0, |found| found.dirty));
+        self.dirty = now.max(before.saturating_add(1));
+        self.status = told.status;
+        let ask = Ask::new(Method::POST, &["apps", &self.own.app]);
+        let ask = ask.body(told.json(self.lease, self.ttl() / 3, self.dirty));
+        let answer = self.send(ask).await?;
+        if answer.status.as_u16() == 404 {
+            // Which says why.
+            self.own.servers.prove(&self.own.what).await?;
+            let text = format!("{}: 404: Eureka takes no registrations", self.own.what);
+            return Err(Error::new(ErrorKind::Unsupported, text));
+        }
+        self.was_up |= instance.state() == State::Up;
+        // A lease that was never renewed is half as long.
+        if self.beat().await? == Kept::Lost {
+            let text = format!("{}: it is gone already", self.own.what);
+            return Err(Error::new(ErrorKind::Unavailable, text));
+        }
+        Ok(())
+    }
+
+    async fn beat(&mut self) -> Result<Kept> {
+        let ask = self.own.ask(Method::PUT).with("status", self.status.as_str());
+        let ask = ask.with("lastDirtyTimestamp", &self.dirty.to_string());
+        let answered = self.own.servers.ask(&self.own.what, &ask).await?;
+        if answered.is_absent() {
+            return Ok(Kept::Lost);
+        }
+        self.own.servers.checked(&self.own.what, answered).map(|_| Kept::Kept)
+    }
+
+    /// What is there, and what that makes of ours.
+    async fn look(&mut self) -> Result<(Kept, Option<Entry>)> {
+        let found = self.own.found().await?;
+        let kept = self.own.judge(found.as_ref());
+        if kept == Kept::Kept
+            && let Some(entry) = &found
+            && entry.overridden != self.overridden
+        {
+            self.overridden = entry.overridden;
+            info!(
+                id = self.own.key,
+                status = entry.status.as_str(),
+                override_ = entry.overridden.as_str(),
+                "an operator has changed what Eureka says of this instance"
+            );
+        }
+        Ok((kept, found))
+    }
+}
+
+#[async_trait]
+impl Lease for EurekaLease {
+    async fn claim(&mut self, how: Claim, instance: &Instance) -> Result<Option<Terms>> {
+        self.settle().await;
+        // One that was broken off is ours all the same.
+        if self.own.mark.is_none() {
+            self.own.mark = Some(new_incarnation());
+        }
+        let (kept, found) = self.look().await?;
+        if how == Claim::Again && kept == Kept::Superseded {
+            return Ok(None);
+        }
+        self.tell(instance, found.as_ref()).await?;
+        Ok(Some(Terms { ttl: Some(self.ttl()) }))
+    }
+
+    async fn renew(&mut self) -> Result<Kept> {
+        self.settle().await;
+        match self.look().await? {
+            (Kept::Kept, _) => self.beat().await,
+            (kept, _) => Ok(kept),
+        }
+    }
+
+    async fn write(&mut self, instance: &Instance) -> Result<Kept> {
+        self.settle().await;
+        let (kept, found) = self.look().await?;
+        if kept == Kept::Kept {
+            self.tell(instance, found.as_ref()).await?;
+        }
+        Ok(kept)
+    }
+
+    async fn verify(&mut self, instance: &Instance) -> Result<Kept> {
+        self.settle().await;
+        let (kept, found) = self.look().await?;
+        let told = encode(instance, self.own.mark(), self.was_up)?;
+        Ok(match (kept, found) {
+            (Kept::Kept, Some(found)) if !found.is(&told) => Kept::Lost,
+            (kept, _) => kept,
+        })
+    }
+
+    async fn lost(&mut self) -> Loss {
+        // Eureka tells of nothing by itself; the next renewal does.
+        std::future::pending().await
+    }
+
+    async fn release(&mut self) -> Result<()> {
+        self.settle().await;
+        if self.own.mark.is_none() {
+            return Ok(());
+        }
+        let looks = if self.unsure { LOOKS } else { 1 };
+        for look in 0..looks {
+            if look > 0 {
+                sleep(LOOK_AGAIN).await;
+            }
+            if self.look().await?.0 == Kept::Kept {
+                self.send(self.own.ask(Method::DELETE)).await?;
+                break;
+            }
+        }
+        self.unsure = false;
+        Ok(())
+    }
+}

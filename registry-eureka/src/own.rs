@@ -1,0 +1,57 @@
+//! [`Own`]: our entry, as a server has it.
+
+use callsign_core::{Kept, Result};
+use http::Method;
+
+use crate::servers::{Ask, Servers};
+use crate::wire::{Entry, read};
+
+#[derive(Debug)]
+pub(crate) struct Own {
+    pub(crate) servers: Servers,
+    pub(crate) app: String,
+    pub(crate) key: String,
+    pub(crate) what: String,
+    /// Whose entry it is; from the first claim on.
+    pub(crate) mark: Option<String>,
+}
+
+impl Own {
+    pub(crate) fn mark(&self) -> &str {
+        self.mark.as_deref().unwrap_or_default()
+    }
+
+    pub(crate) fn ask(&self, method: Method) -> Ask {
+        Ask::new(method, &["apps", &self.app, &self.key])
+    }
+
+    /// What is there under the id, unless it has expired.
+    pub(crate) async fn found(&self) -> Result<Option<Entry>> {
+        let answered = self.servers.ask(&self.what, &self.ask(Method::GET)).await?;
+        if answered.is_absent() {
+            return Ok(None);
+        }
+        let answered = self.servers.checked(&self.what, answered)?;
+        let say = |why: String| self.servers.malformed(&self.what, answered.by, why);
+        let document = read(&answered.answer.body).map_err(say)?;
+        match document.entries.into_iter().next() {
+            Some(Ok(entry)) => Ok(Some(entry)),
+            // It is somebody's, whatever it is.
+            Some(Err(_)) => Ok(Some(Entry::default())),
+            None => Err(say("it has no instance".to_owned())),
+        }
+    }
+
+    pub(crate) fn is_ours(&self, entry: &Entry) -> bool {
+        self.mark.is_some() && entry.incarnation() == self.mark.as_deref()
+    }
+
+    /// What became of our entry.
+    pub(crate) fn judge(&self, found: Option<&Entry>) -> Kept {
+        match found {
+            None => Kept::Lost,
+            Some(entry) if self.is_ours(entry) => Kept::Kept,
+            Some(_) => Kept::Superseded,
+        }
+    }
+}

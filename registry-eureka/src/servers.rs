@@ -1,0 +1,348 @@
+//! [`Servers`]: what the servers of one Eureka are asked, which of them, and as whom.
+//!
+//! One of them is asked for as long as it answers; one that failed is asked last for a while.
+
+use std::fmt;
+use std::io::Read;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use callsign_core::{CredentialProvider, Error, ErrorKind, HttpAnswer, HttpClient, Result};
+use flate2::read::GzDecoder;
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::time::Instant;
+use tracing::debug;
+
+use crate::error::refusal;
+
+/// What may stand in a segment of a path, or in a query's value, as it is.
+const AS_IT_IS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// How long one that failed is asked after all others.
+const QUARANTINE: Duration = Duration::from_secs(30);
+/// So many are tried for one request.
+const TRIES: usize = 3;
+/// Whoever gives up waiting for an answer after this long suspects the server, too.
+const SUSPECT: Duration = Duration::from_secs(1);
+/// The least that each of several gets of the time there is.
+const LEAST: Duration = Duration::from_secs(1);
+
+/// The largest list that is taken in: some hundred thousand instances.
+const MOST: usize = 128 << 20;
+
+/// Which server is asked first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Order {
+    /// The first that is given, as long as it answers: put those of the own zone first.
+    #[default]
+    Given,
+    /// Any, so that many clients spread over all of them.
+    Random,
+}
+
+impl Order {
+    pub(crate) const ALL: [(&'static str, Self); 2] = [("given", Self::Given), ("random", Self::Random)];
+}
+
+/// One server.
+pub(crate) struct Server {
+    pub(crate) http: HttpClient,
+    pub(crate) name: String,
+}
+
+/// All servers of one Eureka.
+#[derive(Clone)]
+pub(crate) struct Servers(Arc<Inner>);
+
+struct Inner {
+    /// In order of preference.
+    all: Vec<(Server, HttpClient)>,
+    state: Mutex<Vec<State>>,
+    /// What stands before `/apps`, with no slash at its end.
+    base: String,
+    credentials: Option<Arc<dyn CredentialProvider>>,
+    timeout: Duration,
+}
+
+/// What is known of a server.
+#[derive(Debug, Clone, Copy, Default)]
+struct State {
+    failed_at: Option<Instant>,
+    /// It has applications below the path.
+    proven: bool,
+}
+
+impl fmt::Debug for Servers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.all.iter().map(|(server, _)| &server.name)).finish()
+    }
+}
+
+/// A request.
+#[derive(Debug, Clone)]
+pub(crate) struct Ask {
+    method: Method,
+    path: String,
+    body: Bytes,
+    list: bool,
+}
+
+impl Ask {
+    /// From segments below the base path, which are escaped.
+    pub(crate) fn new(method: Method, segments: &[&str]) -> Self {
+        let segments = segments.iter().map(|segment| format!("/{}", utf8_percent_encode(segment, AS_IT_IS)));
+        Self { method, path: segments.collect(), body: Bytes::new(), list: false }
+    }
+
+    pub(crate) fn get(segments: &[&str]) -> Self {
+        Self::new(Method::GET, segments)
+    }
+
+    /// With one more pair in the query.
+    pub(crate) fn with(mut self, key: &str, value: &str) -> Self {
+        self.path.push(if self.path.contains('?') { '&' } else { '?' });
+        self.path.push_str(key);
+        self.path.push('=');
+        self.path.extend(utf8_percent_encode(value, AS_IT_IS));
+        self
+    }
+
+    pub(crate) fn body(mut self, body: Vec<u8>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// One that may take its time, and takes turns with others such alone: renewals must not wait for it.
+    pub(crate) fn list(mut self) -> Self {
+        self.list = true;
+        self
+    }
+}
+
+/// An answer, and by which server.
+#[derive(Debug, Clone)]
+pub(crate) struct Answered {
+    pub(crate) answer: HttpAnswer,
+    pub(crate) by: usize,
+}
+
+impl Answered {
+    pub(crate) fn is_absent(&self) -> bool {
+        self.answer.status.as_u16() == 404
+    }
+}
+
+impl Servers {
+    pub(crate) fn new(
+        all: Vec<Server>,
+        base: &str,
+        credentials: Option<Arc<dyn CredentialProvider>>,
+        timeout: Duration,
+    ) -> Self {
+        let state = Mutex::new(vec![State::default(); all.len()]);
+        let all = all.into_iter().map(|server| {
+            let lists = server.http.apart();
+            (server, lists)
+        });
+        let base = base.trim_end_matches('/').to_owned();
+        Self(Arc::new(Inner { all: all.collect(), state, base, credentials, timeout }))
+    }
+
+    pub(crate) fn name(&self, server: usize) -> &str {
+        self.0.all.get(server).map_or("", |(server, _)| &server.name)
+    }
+
+    fn state(&self) -> MutexGuard<'_, Vec<State>> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, server: usize, change: impl FnOnce(&mut State)) {
+        if let Some(state) = self.state().get_mut(server) {
+            change(state);
+        }
+    }
+
+    /// In the order in which they are to be asked now.
+    fn order(&self) -> Vec<usize> {
+        let (state, now) = (self.state(), Instant::now());
+        let failed = |server: &usize| {
+            let failed_at = state.get(*server).and_then(|state| state.failed_at);
+            failed_at.filter(|at| now.saturating_duration_since(*at) < QUARANTINE)
+        };
+        let mut order: Vec<_> = (0..self.0.all.len()).collect();
+        // Stable: those that have not failed stay in order, those that have follow, the first to fail first.
+        order.sort_by_key(failed);
+        order.truncate(TRIES);
+        order
+    }
+
+    /// Asks, and returns the answer whatever its status, by the first server that is not out of order itself.
+    pub(crate) async fn ask(&self, what: &str, ask: &Ask) -> Result<Answered> {
+        let authorization = self.authorization().await?;
+        let order = self.order();
+        let tries = u32::try_from(order.len()).unwrap_or(1).max(1);
+        let each = (self.0.timeout / tries).max(LEAST.min(self.0.timeout));
+        let mut last = None;
+        for server in order {
+            let answer = self.ask_one(server, what, ask, authorization.as_ref(), each).await;
+            let failed = answer.as_ref().map_or(true, |answer| answer.status.as_u16() >= 500);
+            if failed {
+                self.note(server, |state| state.failed_at = Some(Instant::now()));
+                debug!(server = self.name(server), what, "a server of Eureka failed");
+                last = Some(answer.map(|answer| Answered { answer, by: server }));
+                continue;
+            }
+            self.note(server, |state| state.failed_at = None);
+            return answer.map(|answer| Answered { answer, by: server });
+        }
+        last.unwrap_or_else(|| Err(Error::invalid("no server of Eureka is given")))
+    }
+
+    async fn ask_one(
+        &self,
+        server: usize,
+        what: &str,
+        ask: &Ask,
+        authorization: Option<&HeaderValue>,
+        within: Duration,
+    ) -> Result<HttpAnswer> {
+        let Some((asked, lists)) = self.0.all.get(server) else {
+            return Err(Error::invalid("no such server of Eureka"));
+        };
+        let mut request = Request::builder()
+            .method(&ask.method)
+            .uri(format!("{}{}", self.0.base, ask.path))
+            .header(ACCEPT, "application/json");
+        if ask.list {
+            request = request.header(ACCEPT_ENCODING, "gzip");
+        }
+        if !ask.body.is_empty() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let request = request
+            .body(ask.body.clone())
+            .map_err(|error| Error::invalid(format!("the path of the {what}")).with_source(error))?;
+        let suspicion = Suspicion { servers: self, server, since: Instant::now(), done: false };
+        let http = if ask.list { lists } else { &asked.http };
+        let answer = http.send(what, request, within).await;
+        suspicion.allay();
+        answer
+            .and_then(|answer| inflated(answer, what, &asked.name))
+            .map_err(|error| error.context("Eureka's server"))
+    }
+
+    async fn authorization(&self) -> Result<Option<HeaderValue>> {
+        let Some(provider) = &self.0.credentials else { return Ok(None) };
+        let known = provider.credentials().await.map_err(|error| error.context("Eureka's user"))?;
+        let pair = BASE64_STANDARD.encode(format!("{}:{}", known.user(), known.password().expose()));
+        let mut value = HeaderValue::from_str(&format!("Basic {pair}"))
+            .map_err(|_| Error::invalid("user and password cannot be sent in a header"))?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+
+    /// The answer, if it is a success.
+    pub(crate) fn checked(&self, what: &str, answered: Answered) -> Result<Answered> {
+        if answered.answer.status.is_success() {
+            return Ok(answered);
+        }
+        Err(refusal(what, self.name(answered.by), &answered.answer))
+    }
+
+    /// An answer that says what was asked for, or by 404 that it is not there. That the server has no applications at all
+    /// is an error.
+    pub(crate) async fn found(&self, what: &str, ask: &Ask) -> Result<Answered> {
+        let answered = self.ask(what, ask).await?;
+        if answered.is_absent() {
+            let proven = self.state().get(answered.by).is_some_and(|state| state.proven);
+            if !proven {
+                self.prove(what).await?;
+            }
+            return Ok(answered);
+        }
+        self.proven(what, answered)
+    }
+
+    fn proven(&self, what: &str, answered: Answered) -> Result<Answered> {
+        let answered = self.checked(what, answered)?;
+        self.note(answered.by, |state| state.proven = true);
+        Ok(answered)
+    }
+
+    /// Whether there are applications below the path.
+    pub(crate) async fn prove(&self, what: &str) -> Result<()> {
+        let answered = self.ask(what, &Ask::new(Method::HEAD, &["apps"])).await?;
+        if answered.answer.status.is_success() {
+            return self.proven(what, answered).map(drop);
+        }
+        if !answered.is_absent() {
+            // The same with a body, which says why.
+            let answered = self.ask(what, &Ask::get(&["apps", "delta"])).await?;
+            return self.proven(what, answered).map(drop);
+        }
+        let text = format!(
+            "server {}, {what}: 404: there is no Eureka below the path {:?} of the URL: it is /eureka in most places, and \
+             /eureka/v2 with Netflix' own server",
+            self.name(answered.by),
+            self.0.base
+        );
+        Err(Error::new(ErrorKind::NotFound, text))
+    }
+
+    pub(crate) fn malformed(&self, what: &str, by: usize, why: impl fmt::Display) -> Error {
+        let text = format!("server {}, {what}: this is no answer of Eureka: {why}", self.name(by));
+        Error::new(ErrorKind::Malformed, text)
+    }
+}
+
+/// An answer as it was before it was compressed.
+fn inflated(mut answer: HttpAnswer, what: &str, server: &str) -> Result<HttpAnswer> {
+    let gzip =
+        answer.headers.get(CONTENT_ENCODING).is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"gzip"));
+    if !gzip || answer.body.is_empty() {
+        return Ok(answer);
+    }
+    let malformed = |why: String| {
+        let text = format!("server {server}, {what}: the answer cannot be decompressed: {why}");
+        Error::new(ErrorKind::Malformed, text)
+    };
+    let mut text = Vec::with_capacity(answer.body.len().saturating_mul(8).min(MOST));
+    // One more than there may be tells that there is more.
+    let read = GzDecoder::new(&*answer.body).take(MOST as u64 + 1).read_to_end(&mut text);
+    read.map_err(|error| malformed(error.to_string()))?;
+    if text.len() > MOST {
+        return Err(malformed(format!("it has more than {MOST} bytes")));
+    }
+    answer.body = text.into();
+    Ok(answer)
+}
+
+/// Whoever drops a request that has waited for long takes the server for out of order: its next request goes elsewhere.
+struct Suspicion<'a> {
+    servers: &'a Servers,
+    server: usize,
+    since: Instant,
+    done: bool,
+}
+
+impl Suspicion<'_> {
+    fn allay(mut self) {
+        self.done = true;
+    }
+}
+
+impl Drop for Suspicion<'_> {
+    fn drop(&mut self) {
+        if !self.done && self.since.elapsed() > SUSPECT {
+            self.servers.note(self.server, |state| state.failed_at = Some(Instant::now()));
+        }
+    }
+}

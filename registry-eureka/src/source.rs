@@ -1,0 +1,139 @@
+//! [`EurekaSource`]: follows one service by asking for it again and again, or with all others for everything.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use callsign_core::{Error, ErrorKind, Result, Source, Update};
+use tokio::time::{Instant, sleep_until};
+
+use crate::group::{Fetched, Member};
+use crate::listing::{Listing, Origin, Said, Told};
+use crate::servers::Ask;
+use crate::wire::{Document, read};
+
+/// For each moment that an answer takes, this many pass until the next question.
+const SHARE: u32 = 2;
+
+#[derive(Debug)]
+pub(crate) struct EurekaSource {
+    member: Member,
+    what: String,
+    app: String,
+    listing: Listing,
+    poll: Duration,
+    rng: fastrand::Rng,
+    next_at: Instant,
+    /// The last answer, of which nothing new can come.
+    last: Option<Last>,
+    /// When everything was asked for that was read last.
+    asked: Option<Instant>,
+}
+
+#[derive(Debug, PartialEq)]
+enum Last {
+    /// All of it.
+    One(Origin, Bytes),
+    /// When the service changed last.
+    All(Origin, u64),
+}
+
+impl EurekaSource {
+    pub(crate) fn new(member: Member, listing: Listing, poll: Duration, rng: fastrand::Rng) -> Self {
+        let service = listing.service();
+        Self {
+            member,
+            what: format!("list of {service}"),
+            app: service.as_str().to_ascii_uppercase(),
+            listing,
+            poll,
+            rng,
+            next_at: Instant::now(),
+            last: None,
+            asked: None,
+        }
+    }
+
+    /// Asks once, and returns what is new.
+    async fn ask(&mut self) -> Result<Option<Update>> {
+        let said = if self.member.shares() { self.ask_for_all().await? } else { self.ask_for_one().await? };
+        match said {
+            Said::News(update) => Ok(Some(update)),
+            Said::Nothing => Ok(None),
+            Said::Forgotten => {
+                let text = format!(
+                    "{}: Eureka has nothing that it had before: its server was restarted, or has not heard of it yet",
+                    self.what
+                );
+                Err(Error::new(ErrorKind::Unavailable, text))
+            }
+        }
+    }
+
+    async fn ask_for_one(&mut self) -> Result<Said> {
+        self.asked = None;
+        let ask = Ask::get(&["apps", &self.app]).list();
+        let servers = self.member.servers();
+        let answered = servers.found(&self.what, &ask).await?;
+        let (by, answer) = (answered.by, &answered.answer);
+        let origin = Origin { server: by, since: answer.unbroken_since };
+        let last = Last::One(origin, answer.body.clone());
+        if self.last.as_ref() == Some(&last) && !self.listing.is_unfinished() {
+            return Ok(Said::Nothing);
+        }
+        let document = if answered.is_absent() {
+            Document::default()
+        } else {
+            read(&answer.body).map_err(|why| servers.malformed(&self.what, by, why))?
+        };
+        self.last = Some(last);
+        Ok(self.listing.take(document.entries.iter().map(Told::Once), origin, Instant::now()))
+    }
+
+    async fn ask_for_all(&mut self) -> Result<Said> {
+        // Whoever is the first to ask again asks for all who follow something.
+        let after = self.asked.unwrap_or_else(Instant::now);
+        let shared = self.member.fetch(&self.what, after).await?;
+        let Some(Fetched { origin, asked, answered }) = shared.from() else { return Ok(Said::Nothing) };
+        self.asked = Some(asked);
+        let last = Last::All(origin, shared.all().version(&self.app));
+        if self.last.as_ref() == Some(&last) && !self.listing.is_unfinished() {
+            return Ok(Said::Nothing);
+        }
+        self.last = Some(last);
+        Ok(self.listing.take(shared.all().entries(&self.app).map(Told::Kept), origin, answered))
+    }
+}
+
+#[async_trait]
+impl Source for EurekaSource {
+    async fn next(&mut self) -> Result<Update> {
+        loop {
+            sleep_until(self.next_at).await;
+            let began = Instant::now();
+            let asked = self.ask().await;
+            if asked.is_err() {
+                self.relist();
+                self.listing.failed();
+            } else {
+                let pause = self.poll.mul_f64(0.8 + 0.4 * self.rng.f64());
+                let (now, asked) = (Instant::now(), self.asked.unwrap_or(began));
+                self.next_at = (asked + pause).max(now + began.elapsed() * SHARE);
+            }
+            if let Some(update) = asked? {
+                return Ok(update);
+            }
+        }
+    }
+
+    fn relist(&mut self) {
+        self.listing.relist();
+        self.last = None;
+        self.asked = None;
+        self.next_at = Instant::now();
+    }
+
+    fn skipped(&self) -> usize {
+        self.listing.skipped()
+    }
+}

@@ -1,0 +1,115 @@
+//! Several servers: which is asked, and what happens when one is away or knows less than another.
+
+use callsign_core::{Listed, Snapshot, Status};
+use callsign_testkit::eureka::{Api, Eureka};
+use callsign_testkit::record::{Recorder, confirmed};
+use callsign_testkit::wait::{eventually, ok, until, until_status};
+use tokio::time::{Instant, sleep};
+
+use crate::{book, fresh, instance, measured, open, secs, start, url};
+
+/// A server that is killed, or hangs: the other is asked, nothing is lost, and nobody need register again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_other_peer_is_asked() {
+    let [mut one, two] = Eureka::peers().await.unwrap();
+    let raw = Api::new(two.addr());
+    for fetch in ["each", "all"] {
+        let registry = open(&format!("{}&ttl=6s&fetch={fetch}", url(&[&one, &two]).replace("&ttl=4s", "")));
+        let first = ok(registry.register(instance(1)).await, "register");
+        let mut watch = registry.watch(&book());
+        until(&mut watch, secs(3), "one", fresh(1)).await;
+        let mark = async || raw.instances("book").await.unwrap()[0]["lastDirtyTimestamp"].clone();
+        eventually(secs(5), "the peer knows", async || raw.instances("book").await.unwrap().len() == 1).await;
+        let (before, recorder) = (mark().await, Recorder::start(watch.clone()));
+        for hang in [true, false] {
+            if hang {
+                one.pause().unwrap();
+            } else {
+                one.kill();
+            }
+            let begun = Instant::now();
+            let second = ok(registry.register(instance(2)).await, "register at the other");
+            until(&mut watch, secs(5), "a change is seen", |s| confirmed(s).len() == 2).await;
+            measured(
+                if hang { "hangs: a change is seen after" } else { "killed: a change is seen after" },
+                begun.elapsed(),
+            );
+            ok(second.deregister_within(secs(1)).await, "deregister");
+            until(&mut watch, secs(5), "and another", |s| confirmed(s).len() == 1).await;
+            sleep(secs(7)).await;
+            assert!(first.status().is_registered(), "{:?}", first.status());
+            assert_eq!(mark().await, before, "nobody had to register again");
+            if hang {
+                one.resume().unwrap();
+                eventually(secs(10), "it answers", async || Api::new(one.addr()).is_ready().await).await;
+            } else {
+                one.start().await.unwrap();
+            }
+        }
+        recorder.check_never_missing(&[first.id()]);
+        recorder.check_safety();
+        ok(first.deregister_within(secs(1)).await, "deregister");
+        eventually(secs(5), "the peer knows", async || raw.instances("book").await.unwrap().is_empty()).await;
+    }
+}
+
+/// A server is restarted so quickly that nobody sees it away, and one of three comes back late: it is not taken for gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_that_nobody_saw_is_noticed() {
+    let (mut server, raw, url) = start(&[]).await;
+    for fetch in ["each", "all"] {
+        // Asked so seldom that the restart falls between two questions.
+        let slow = url.replace("poll=100ms", "poll=12s");
+        let clients = open(&format!("{slow}&fetch={fetch}"));
+        let servers = open(&url);
+        let mut held = Vec::new();
+        for port in 1..=3 {
+            held.push(ok(servers.register(instance(port)).await, "register"));
+        }
+        let mut watch = clients.watch(&book());
+        until(&mut watch, secs(20), "all", fresh(3)).await;
+        let recorder = Recorder::start(watch.clone());
+        // The third cannot come back: it is no more than a memory by the next question.
+        let third = held.pop().unwrap();
+        let id = third.id();
+        server.kill();
+        ok(
+            third.deregister_within(secs(1)).await.or_else(|_| Ok::<_, callsign_core::Error>(())),
+            "deregister",
+        );
+        server.start().await.unwrap();
+        eventually(secs(8), "two are back", async || raw.instances("book").await.unwrap().len() == 2).await;
+        for registration in &mut held {
+            until_status(registration, secs(8), "registered", Status::is_registered).await;
+        }
+        let noticed = |s: &Snapshot| s.freshness().is_stale() || s.get(&id).is_none_or(Listed::is_held);
+        until(&mut watch, secs(20), "noticed", noticed).await;
+        // The question may have come before the second was back, and the next one is a poll later.
+        until(&mut watch, secs(20), "fresh", |s| s.freshness().is_fresh() && confirmed(s).len() == 2).await;
+        assert!(watch.snapshot().get(&id).is_some_and(Listed::is_held), "{:?}", watch.snapshot());
+        recorder.check_never_missing(&[instance(1).id().clone(), instance(2).id().clone(), id]);
+    }
+}
+
+/// Without changes, and where a server forgets them at once, everything is still seen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_that_tell_of_no_changes() {
+    for more in [
+        &["eureka.server.disable-delta=true"][..],
+        &[
+            "eureka.server.retention-time-in-m-s-in-delta-queue=1",
+            "eureka.server.delta-retention-timer-interval-in-ms=20",
+        ],
+    ] {
+        let (_server, _, url) = start(more).await;
+        let (registry, servers) = (open(&format!("{url}&fetch=all")), open(&format!("{url}&drain=300ms")));
+        let mut watch = registry.watch(&book());
+        until(&mut watch, secs(3), "none", fresh(0)).await;
+        for count in 1..=3 {
+            let registration = ok(servers.register(instance(count)).await, "register");
+            until(&mut watch, secs(3), "it came", |s| s.get(instance(count).id()).is_some()).await;
+            ok(registration.deregister().await, "deregister");
+            until(&mut watch, secs(3), "it went", Snapshot::is_empty).await;
+        }
+    }
+}
