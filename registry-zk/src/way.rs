@@ -1,18 +1,22 @@
 //! [`Way`]: how the client library gets to the servers, and what it does not say of why it does not.
 
-use std::sync::Arc;
 #[cfg(feature = "tls")]
 use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use callsign_core::{Address, Connector, Result};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use zookeeper_client::Client;
 
 use crate::frames::trouble_with;
 #[cfg(feature = "tls")]
 use crate::relay::{Relay, SCHEME};
+
+/// For how long it is known why servers are of no use.
+const KNOWN: Duration = Duration::from_secs(10);
 
 pub(crate) struct Way {
     addresses: Vec<Address>,
@@ -23,6 +27,8 @@ pub(crate) struct Way {
     tls: Option<OnceLock<Relay>>,
     #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "without TLS there is no other way"))]
     patience: Duration,
+    /// When servers were last asked why they are of no use, and what came of it.
+    asked: Mutex<Option<(Instant, Vec<String>)>>,
     /// Where the tasks of connections run, whoever's call opens them.
     pub(crate) runtime: Handle,
 }
@@ -45,6 +51,7 @@ impl Way {
             #[cfg(feature = "tls")]
             tls: tls.then(OnceLock::new),
             patience,
+            asked: Mutex::default(),
             runtime,
         }
     }
@@ -84,11 +91,15 @@ impl Way {
         String::new()
     }
 
-    /// Why servers are of no use; asks them.
+    /// Why servers are of no use; asks them, unless that was done just now: they may be out of connections.
     pub(crate) async fn trouble(&self) -> String {
         #[cfg(feature = "tls")]
         if self.tls.is_some() {
             return self.refused();
+        }
+        let known = self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((_, known)) = known.filter(|(at, _)| at.elapsed() < KNOWN) {
+            return told(&known);
         }
         let mut asked = JoinSet::new();
         for address in self.addresses.clone() {
@@ -100,7 +111,9 @@ impl Way {
             troubles.extend(answered.ok().flatten());
         }
         troubles.sort();
-        told(&troubles)
+        let said = told(&troubles);
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), troubles));
+        said
     }
 }
 
