@@ -3,9 +3,10 @@
 //! An agent answers such a query from a copy, which one server keeps up to date. It does not say that this server has
 //! lost its leader or is behind, nor that we may not read any more.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use callsign_core::{HttpAnswer, Result};
+use callsign_core::{HttpAnswer, PendingRequest, Result};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::query::{Query, index_of};
@@ -41,6 +42,9 @@ pub(crate) struct Doubt {
     /// Of the first failure since the last one.
     failed_at: Option<Instant>,
     wary_until: Instant,
+    /// What was asked and is not answered yet: a question that is dropped takes its connection with it, and of these an
+    /// agent allows only so many.
+    asked: PendingRequest,
     rng: fastrand::Rng,
 }
 
@@ -56,6 +60,7 @@ impl Doubt {
             was_good: false,
             failed_at: None,
             wary_until: now,
+            asked: PendingRequest::default(),
             rng,
         }
     }
@@ -65,6 +70,8 @@ impl Doubt {
         let now = Instant::now();
         self.failed_at.get_or_insert(now);
         self.wary_until = now + WARY;
+        // Nobody need wait for what may not be answered any more.
+        self.asked = PendingRequest::default();
     }
 
     /// Whether all was to be asked for long ago, and changes kept coming in between.
@@ -78,10 +85,11 @@ impl Doubt {
     }
 
     /// Lists, which settles it for a while.
-    pub(crate) async fn list(&mut self, query: &Query) -> Result<HttpAnswer> {
+    pub(crate) async fn list(&mut self, query: &Arc<Query>) -> Result<HttpAnswer> {
         let began = Instant::now();
         let until = self.was_good.then(|| self.failed_at.unwrap_or(began) + FAILOVER);
-        let answer = query.list(until).await?;
+        let query = Arc::clone(query);
+        let answer = self.asked.send(async move { query.list(until).await }).await?;
         if began.elapsed() > PROMPT {
             self.failed();
         }
@@ -92,13 +100,14 @@ impl Doubt {
     }
 
     /// Returns once there is a list that is another than at `index`, or that is empty. Cancel-safe.
-    pub(crate) async fn proves(&mut self, query: &Query, index: u64) -> Result<HttpAnswer> {
+    pub(crate) async fn proves(&mut self, query: &Arc<Query>, index: u64) -> Result<HttpAnswer> {
         loop {
             sleep_until(self.check_at.min(self.look_at)).await;
             let answer = if self.check_at <= Instant::now() {
                 self.list(query).await?
             } else {
-                let looked = query.look().await?;
+                let asking = Arc::clone(query);
+                let looked = self.asked.send(async move { asking.look().await }).await?;
                 let led = query.is_led(&looked);
                 if led.is_err() {
                     self.failed();

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use callsign_core::{
-    Error, ErrorKind, HttpAnswer, Instance, InstanceId, Removal, Result, ServiceName, Source, Update,
+    Error, ErrorKind, HttpAnswer, Instance, InstanceId, PendingRequest, Removal, Result, ServiceName, Source,
+    Update,
 };
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
@@ -26,8 +27,10 @@ const SHARE: u32 = 2;
 
 #[derive(Debug)]
 pub(crate) struct ConsulSource {
-    query: Query,
+    query: Arc<Query>,
     doubt: Doubt,
+    /// What waits for a change: as long as it may be answered it has its connection, whoever knows of the change first.
+    waiting: PendingRequest,
     /// Of the last answer; `None` before the first.
     index: Option<u64>,
     /// That from which it went back just now.
@@ -52,8 +55,9 @@ impl ConsulSource {
         rng: fastrand::Rng,
     ) -> Self {
         Self {
-            query: Query::new(agent, service, scope),
+            query: Arc::new(Query::new(agent, service, scope)),
             doubt: Doubt::new(check, rng),
+            waiting: PendingRequest::default(),
             index: None,
             known: None,
             answer: Answer::default(),
@@ -121,6 +125,7 @@ impl ConsulSource {
             debug!(service = %self.query.service, index, before, "Consul's index went back");
             self.known = before;
             self.index = Some(0);
+            self.waiting = PendingRequest::default();
             return Ok(None);
         }
         if let Some(known) = self.known.take().filter(|known| index < *known) {
@@ -158,13 +163,16 @@ impl ConsulSource {
     }
 
     async fn answer(&mut self) -> Result<HttpAnswer> {
-        let Self { query, doubt, answer, .. } = self;
+        let Self { query, doubt, answer, waiting, .. } = self;
         let answer = match self.index {
-            Some(index) if index > 0 && !doubt.is_overdue() => tokio::select! {
-                biased;
-                answer = query.change(index, answer.bytes()) => answer?,
-                answer = doubt.proves(query, index) => answer?,
-            },
+            Some(index) if index > 0 && !doubt.is_overdue() => {
+                let (asking, bytes) = (Arc::clone(query), answer.bytes());
+                tokio::select! {
+                    biased;
+                    answer = waiting.send(async move { asking.change(index, bytes).await }) => answer?,
+                    answer = doubt.proves(query, index) => answer?,
+                }
+            }
             _ => doubt.list(query).await?,
         };
         doubt.good();
@@ -231,6 +239,7 @@ impl Source for ConsulSource {
     fn relist(&mut self) {
         self.index = None;
         self.known = None;
+        self.waiting = PendingRequest::default();
     }
 
     fn skipped(&self) -> usize {

@@ -56,6 +56,26 @@ async fn one_query_serves_all_who_watch_a_service() {
     assert_eq!((link.open(), link.accepted()), (2, 2));
 }
 
+/// An answer to the one question costs the other none of its connections, however slow the way is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_all_the_time_take_no_more_connections() {
+    let (consul, raw) = start().await;
+    let link = Proxy::start(consul.addr()).await.unwrap();
+    link.latency(std::time::Duration::from_millis(100));
+    let registry = open_at(link.addr(), "");
+    let mut watch = registry.watch(&book());
+    until(&mut watch, secs(5), "listed", fresh(0)).await;
+    // So long that the index is asked for some times.
+    for n in 1..=100 {
+        raw.register("book", &format!("i{n}"), "10.0.0.1", n).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+    }
+    until(&mut watch, secs(5), "followed", fresh(100)).await;
+    measured("connections for a hundred changes", link.accepted());
+    // One more where a list takes long: then it is asked beside it whether there is a leader.
+    assert!(link.accepted() <= 3, "{}", link.accepted());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_gets_no_connection_is_told_and_gets_one_later() {
     let mut consul = Consul::server_with(&["limits { http_max_conns_per_client = 20 }"]).unwrap();
