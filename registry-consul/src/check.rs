@@ -59,6 +59,8 @@ pub(crate) struct Definition {
     id: String,
     name: &'static str,
     status: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    notes: String,
     deregister_critical_service_after: String,
     #[serde(rename = "TTL", skip_serializing_if = "Option::is_none")]
     ttl: Option<String>,
@@ -88,19 +90,23 @@ fn millis(duration: Duration) -> String {
     format!("{}ms", duration.as_millis())
 }
 
-/// The checks of an instance; `beat` is the id and `status` the state of that which is its owner's word.
+/// The checks of an instance; `beat` is the id and `status` the state of that which is its owner's word. How often the
+/// agent has to be told `again` what it has makes each of them another: what it has it takes for told to the catalog.
 pub(crate) fn definitions(
     check: &Check,
     instance: &Instance,
     beat: &str,
     status: &'static str,
     ttl: Duration,
+    again: u32,
 ) -> Vec<Definition> {
+    let notes = if again > 0 { format!("told again, {again}") } else { String::new() };
     let reap = format!("{}s", REAP.max(ttl * 10).as_secs());
     let word = Definition {
         id: beat.to_owned(),
         name: "Alive by callsign",
         status,
+        notes: notes.clone(),
         deregister_critical_service_after: reap.clone(),
         ttl: Some(millis(ttl)),
         look: None,
@@ -111,6 +117,7 @@ pub(crate) fn definitions(
         name: "Reached by its agent",
         // Its owner says that it serves, which holds until the agent has looked.
         status: "passing",
+        notes,
         deregister_critical_service_after: reap,
         ttl: None,
         look: Some(look),
@@ -166,10 +173,11 @@ mod tests {
         let ttl = Duration::from_secs(15);
         let plain = Instance::new("book", "[::1]:50051").unwrap();
         let secure = plain.clone().with_protocol("grpcs").unwrap();
-        let json = |check: &str, instance: &Instance| {
-            let told = definitions(&check.parse().unwrap(), instance, "callsign:m", "passing", ttl);
+        let again = |check: &str, instance: &Instance, again| {
+            let told = definitions(&check.parse().unwrap(), instance, "callsign:m", "passing", ttl, again);
             serde_json::to_value(told).unwrap()
         };
+        let json = |check: &str, instance: &Instance| again(check, instance, 0);
         assert_eq!(
             json("ttl", &plain),
             serde_json::json!([{
@@ -182,5 +190,8 @@ mod tests {
         assert_eq!((&told[1]["GRPCUseTLS"], &told[1]["Interval"]), (&true.into(), &"5000ms".into()));
         assert_eq!(json("tcp", &plain)[1]["TCP"], "[::1]:50051");
         assert_eq!(json("http:/h", &plain)[1]["HTTP"], "http://[::1]:50051/h");
+        for n in 0..2 {
+            assert_ne!(again("tcp", &plain, 1)[n], again("tcp", &plain, 2)[n], "or the catalog is not told");
+        }
     }
 }

@@ -30,9 +30,6 @@ const LOOKS: [Duration; 7] = [
     Duration::from_millis(800),
 ];
 
-/// So many more looks, one a second, where the first ones were in vain before: less than a claim may take.
-const PATIENCE: usize = 2;
-
 #[derive(Debug)]
 pub(crate) struct ConsulLease {
     own: Own,
@@ -137,7 +134,8 @@ impl ConsulLease {
         let registration = self.wanted(instance)?;
         self.warns = instance.state() != State::Up;
         // Not critical until the first beat, which is how Consul begins by itself.
-        let checks = definitions(&self.check, instance, &self.own.check_id(), self.status(), self.ttl);
+        let checks =
+            definitions(&self.check, instance, &self.own.check_id(), self.status(), self.ttl, self.again);
         let told = Told { registration, checks };
         let path = Path::new(&["agent", "service", "register"]).with("replace-existing-checks", "true");
         let (agent, what, began) = (self.own.agent.clone(), self.own.what.clone(), Instant::now());
@@ -179,21 +177,19 @@ impl ConsulLease {
         }
     }
 
-    /// An agent takes what the catalog then refuses, and does not say so. One that could not tell the catalog for
-    /// another reason tries again some 15 s later: whoever was told so once `waits` longer, and lives meanwhile.
-    async fn confirm(&mut self, waits: bool) -> Result<()> {
-        let patience = if waits { PATIENCE } else { 0 };
-        for look in LOOKS.into_iter().chain(std::iter::repeat_n(Duration::from_secs(1), patience)) {
+    /// Whether the catalog has it, after a while: an agent takes what the catalog then refuses, and does not say so.
+    async fn arrives(&mut self) -> Result<bool> {
+        for look in LOOKS {
             sleep(look).await;
             let Some(checks) = self.own.checks_in_catalog().await? else {
                 debug!(
                     id = self.own.id,
                     "the catalog may not be read, so that the registration is not confirmed"
                 );
-                return Ok(());
+                return Ok(true);
             };
             if checks.iter().any(|check| self.own.is_our_beat(check) && check.health() != Health::Critical) {
-                return Ok(());
+                return Ok(true);
             }
             if self.heard.is_none_or(|heard| heard.elapsed() > self.ttl / 3)
                 && self.beat().await? == Kept::Lost
@@ -201,12 +197,7 @@ impl ConsulLease {
                 break;
             }
         }
-        let text = format!(
-            "{}: agent {} took it and the catalog does not have it: the agent's log says why",
-            self.own.what,
-            self.own.agent.name()
-        );
-        Err(Error::new(ErrorKind::Unavailable, text))
+        Ok(false)
     }
 }
 
@@ -236,8 +227,24 @@ impl Lease for ConsulLease {
         }
         let waits = self.heard.is_some();
         self.tell(instance).await?;
-        self.confirm(waits).await?;
-        Ok(Some(Terms { ttl: Some(self.ttl) }))
+        if self.arrives().await? {
+            return Ok(Some(Terms { ttl: Some(self.ttl) }));
+        }
+        // An agent that could not tell the catalog tries again some 15 s later, and one that could takes it for told,
+        // also if the catalog was restored at that moment. What is new it tells at once.
+        if waits {
+            self.again = self.again.wrapping_add(1);
+            self.tell(instance).await?;
+            if self.arrives().await? {
+                return Ok(Some(Terms { ttl: Some(self.ttl) }));
+            }
+        }
+        let text = format!(
+            "{}: agent {} took it and the catalog does not have it: the agent's log says why",
+            self.own.what,
+            self.own.agent.name()
+        );
+        Err(Error::new(ErrorKind::Unavailable, text))
     }
 
     async fn renew(&mut self) -> Result<Kept> {

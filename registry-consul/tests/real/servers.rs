@@ -1,12 +1,15 @@
 //! Consul's servers without a leader, and those who are content with what is old.
 
-use callsign_core::{ErrorKind, Registry, Snapshot};
-use callsign_testkit::consul::Consul;
-use callsign_testkit::record::{Recorder, confirmed};
-use callsign_testkit::wait::until;
-use tokio::time::Instant;
+use std::time::Duration;
 
-use crate::{book, fresh, measured, open_at, secs, start};
+use callsign_core::{ErrorKind, Registry, Snapshot, Status};
+use callsign_testkit::consul::Consul;
+use callsign_testkit::proxy::Proxy;
+use callsign_testkit::record::{Recorder, confirmed};
+use callsign_testkit::wait::{eventually, ok, until, until_status};
+use tokio::time::{Instant, sleep};
+
+use crate::{book, fresh, instance, measured, open_at, secs, start};
 
 fn leaderless(snapshot: &Snapshot) -> bool {
     let says = |error: &callsign_core::Error| {
@@ -37,6 +40,29 @@ async fn what_a_restored_consul_lacks_is_held() {
     until(&mut watch, secs(15), "one is held", |s| s.len() == 4 && confirmed(s).len() == 3).await;
     recorder
         .check_never_missing(&["i1@n1", "i2@n1", "i3@n1", "book@elsewhere"].map(|id| id.parse().unwrap()));
+}
+
+/// Consul is restored a second time just when an agent has told it what it lacks: the agent takes that for told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_told_just_before_a_restore_is_told_again() {
+    let (consul, raw) = start().await;
+    let link = Proxy::start(consul.addr()).await.unwrap();
+    let snapshot = raw.snapshot().await.unwrap();
+    let registry = open_at(link.addr(), "/?ttl=6s&verify=1s");
+    let mut registration = ok(registry.register(instance(1)).await, "register");
+    // So slow that it is restored before anybody has seen that it was told.
+    link.latency(Duration::from_millis(50));
+    raw.restore(&snapshot).await.unwrap();
+    let alive = async || !raw.alive("book").await.unwrap().is_empty();
+    while !alive().await {
+        sleep(Duration::from_millis(2)).await;
+    }
+    raw.restore(&snapshot).await.unwrap();
+    assert!(!alive().await);
+    let begun = Instant::now();
+    eventually(secs(6), "it is told again", alive).await;
+    measured("told again after", begun.elapsed());
+    until_status(&mut registration, secs(6), "registered", Status::is_registered).await;
 }
 
 /// Two of three servers are gone: who wants the truth is told at once that it cannot be had, who is content with what
