@@ -15,6 +15,7 @@ pub mod eureka;
 pub mod file;
 pub mod fixture;
 pub mod history;
+mod home;
 pub mod http;
 mod leaders;
 pub mod log;

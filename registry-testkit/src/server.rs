@@ -75,7 +75,7 @@ impl<K: Kind> Server<K> {
     /// # Errors
     /// No temporary folder, or the environment names a [provider](Provider) that is not known.
     pub fn on(kind: K, port: Port, second: Port) -> io::Result<Self> {
-        let home = tempfile::Builder::new().prefix("callsign-test-").tempdir()?;
+        let home = crate::home::folder()?;
         Ok(Self { running: None, provider: Provider::chosen()?, kind, port, second, home, wipes: 0 })
     }
 
@@ -197,7 +197,7 @@ impl<K: Kind> Server<K> {
     /// # Errors
     /// The data cannot be read, or the copy not written.
     pub fn backup(&self) -> io::Result<Backup> {
-        let copy = tempfile::Builder::new().prefix("callsign-test-").tempdir()?;
+        let copy = crate::home::folder()?;
         copy_dir(&self.data(), copy.path())?;
         Ok(Backup(copy))
     }

@@ -25,7 +25,10 @@ pub async fn ten_idle_ttls(fixture: &impl Fixture) {
     let until_then = Instant::now() + ttl * 10;
     while Instant::now() < until_then {
         sleep(ttl / 4).await;
-        assert!(held.iter().all(|registration| registration.status().is_registered()));
+        for registration in &held {
+            let status = registration.status();
+            assert!(status.is_registered(), "{status:?}, {:?} before the end", until_then - Instant::now());
+        }
     }
     let last = watch.snapshot();
     assert_eq!(last.revision(), before.revision(), "{:?}", recorder.history());
