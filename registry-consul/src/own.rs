@@ -117,6 +117,11 @@ impl Own {
             // Whose time is over owns nothing.
             Some(found) if !found.lives() => Kept::Lost,
             Some(found) if self.is_ours(&found.service) => Kept::Kept,
+            // A write of an earlier registration that came late, as that of one which ended meanwhile: whoever is the
+            // last has the id.
+            Some(found) if found.service.incarnation().is_some_and(|mark| is_older(mark, self.mark())) => {
+                Kept::Lost
+            }
             Some(_) => Kept::Superseded,
         }
     }

@@ -1,8 +1,8 @@
 //! What others register, what Consul makes of ours, and what it refuses.
 
-use callsign_core::{ErrorKind, Freshness, Instance, Outcome, Snapshot, State};
+use callsign_core::{ErrorKind, Freshness, Instance, Outcome, Snapshot, State, Status};
 use callsign_testkit::consul::Consul;
-use callsign_testkit::wait::{eventually, until};
+use callsign_testkit::wait::{eventually, until, until_status};
 use serde_json::{Value, json};
 
 use crate::{book, fresh, ids, instance, open, open_at, secs, start};
@@ -140,4 +140,31 @@ async fn an_agent_is_reached_by_its_socket() {
         other => other.to_string(),
     };
     assert!(said.contains("unix:///nowhere/consul.sock") && said.contains("No such file"), "{said}");
+}
+
+/// What an earlier registration of the id was writing may come after the write of the one that has it now: the last
+/// registration has the id, whichever write comes last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_comes_late_supersedes_nobody() {
+    let (consul, raw) = start().await;
+    let registry = open_at(consul.addr(), "/?ttl=6s&verify=1s");
+    let mut registration = registry.register(instance(1)).await.unwrap();
+    let mark = async || entry(&raw).await["Service"]["Meta"]["callsign-incarnation"].clone();
+    let write = async |theirs: &str| {
+        let written = json!({
+            "ID": "book:127.0.0.1:1", "Name": "book", "Address": "127.0.0.1", "Port": 1,
+            "Meta": { "callsign-id": "127.0.0.1:1", "callsign-incarnation": theirs },
+            "Check": { "CheckID": format!("callsign:{theirs}"), "TTL": "6s", "Status": "passing" },
+        });
+        raw.put("agent/service/register?replace-existing-checks=true", &written).await.unwrap();
+        eventually(secs(1), "it was written", async || mark().await == theirs).await;
+    };
+    let ours = mark().await;
+    write("00000000000001-00000000").await;
+    eventually(secs(6), "it is written anew", async || mark().await == ours).await;
+    until_status(&mut registration, secs(6), "registered", Status::is_registered).await;
+    let later = "ffffffffffffff-00000000";
+    write(later).await;
+    until_status(&mut registration, secs(6), "superseded", |s| matches!(s, Status::Superseded)).await;
+    assert_eq!(mark().await, later);
 }

@@ -44,6 +44,8 @@ pub(crate) enum Fault {
 #[derive(Debug, Default)]
 struct Model {
     held: BTreeMap<u16, Registration>,
+    /// The last weights that they were asked to have; the registrations themselves take notice a moment later.
+    weights: BTreeMap<u16, u32>,
     /// The weights that each id was ever published with.
     ever: HashMap<InstanceId, HashSet<u32>>,
     weight: u32,
@@ -52,6 +54,7 @@ struct Model {
 impl Model {
     fn content(&mut self, service: &ServiceName, n: u16) -> callsign_core::Instance {
         self.weight += 1;
+        self.weights.insert(n, self.weight);
         let content = instance(service, n).with_weight(self.weight);
         self.ever.entry(content.id().clone()).or_default().insert(self.weight);
         content
@@ -59,7 +62,7 @@ impl Model {
 
     /// What is to be listed in the end.
     fn wanted(&self) -> BTreeMap<InstanceId, u32> {
-        self.held.values().map(|held| (held.id(), held.instance().weight())).collect()
+        self.held.iter().map(|(n, held)| (held.id(), self.weights[n])).collect()
     }
 
     fn check_ever(&self, snapshot: &Snapshot) {
