@@ -296,6 +296,16 @@ pub(crate) async fn settled(client: &Client, states: &mut StateWatcher) -> bool 
     }
 }
 
+/// Waits until a session has ended, as its client knows. Does not keep it from ending.
+pub(crate) fn ended(client: &Client) -> impl Future<Output = ()> + Send + use<> {
+    let (mut states, mut state) = (client.state_watcher(), client.state());
+    async move {
+        while !state.is_terminated() {
+            state = states.changed().await;
+        }
+    }
+}
+
 /// Has whatever a future spawns run on a runtime, though it be polled on another.
 async fn on<F: Future>(runtime: &Handle, future: F) -> F::Output {
     let mut future = Box::pin(future);
