@@ -1,6 +1,8 @@
 //! [`Watcher`]: the child that watches, and what the system tells of it; [`Figures`]: what was measured.
 
+use std::error::Error;
 use std::time::Duration;
+use std::{fmt, io};
 
 use callsign_testkit::process::Program;
 
@@ -9,34 +11,57 @@ use crate::Result;
 /// The most that a watcher may take for anything: some list ten thousand instances one by one.
 const WAITS: Duration = Duration::from_secs(60);
 
-#[derive(Debug, Default)]
+/// What was measured of one watcher. What could not be is no number.
+#[derive(Debug)]
 pub(crate) struct Figures {
     pub(crate) latencies: Vec<f64>,
     pub(crate) cpu: Vec<f64>,
     pub(crate) bytes: f64,
     pub(crate) listed: Vec<f64>,
     pub(crate) rss: f64,
+    /// How often it did not list or see a change within a minute.
+    pub(crate) failures: usize,
+}
+
+impl Default for Figures {
+    fn default() -> Self {
+        let (latencies, cpu, listed) = (Vec::new(), Vec::new(), Vec::new());
+        Self { latencies, cpu, bytes: f64::NAN, listed, rss: f64::NAN, failures: 0 }
+    }
 }
 
 impl Figures {
     pub(crate) fn latency(&self, quantile: f64) -> f64 {
-        let mut sorted = self.latencies.clone();
-        sorted.sort_by(f64::total_cmp);
-        sorted[((sorted.len() - 1) as f64 * quantile) as usize]
+        of(&self.latencies, quantile)
     }
 
     pub(crate) fn cpu(&self) -> f64 {
-        let mut sorted = self.cpu.clone();
-        sorted.sort_by(f64::total_cmp);
-        sorted[sorted.len() / 2]
+        of(&self.cpu, 0.5)
     }
 
     pub(crate) fn listed(&self) -> f64 {
-        let mut sorted = self.listed.clone();
-        sorted.sort_by(f64::total_cmp);
-        sorted[sorted.len() / 2]
+        of(&self.listed, 0.5)
     }
 }
+
+fn of(figures: &[f64], quantile: f64) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = (sorted.len().saturating_sub(1) as f64 * quantile) as usize;
+    sorted.get(at).copied().unwrap_or(f64::NAN)
+}
+
+/// A watcher said nothing in time, or ended.
+#[derive(Debug)]
+pub(crate) struct Silent(io::Error);
+
+impl fmt::Display for Silent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for Silent {}
 
 #[derive(Debug)]
 pub(crate) struct Watcher(pub(crate) Program);
@@ -44,7 +69,7 @@ pub(crate) struct Watcher(pub(crate) Program);
 impl Watcher {
     /// The number that its next line of this kind says.
     async fn wait(&mut self, what: &str) -> Result<u128> {
-        Ok(self.0.said(what, WAITS).await.parse()?)
+        Ok(self.0.says(what, WAITS).await.map_err(Silent)?.parse()?)
     }
 
     /// The milliseconds until the service was listed.

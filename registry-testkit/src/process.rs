@@ -156,6 +156,14 @@ impl Program {
     /// # Panics
     /// There is none within `within`, or the process ends before.
     pub async fn said(&mut self, begins: &str, within: Duration) -> String {
+        self.says(begins, within).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The same where it is no fault of a test that there is none.
+    ///
+    /// # Errors
+    /// There is none within `within`, or the process ends before.
+    pub async fn says(&mut self, begins: &str, within: Duration) -> io::Result<String> {
         let found = timeout(within, async {
             while let Some(line) = self.lines.recv().await {
                 if let Some((_, rest)) = line.split_once(begins) {
@@ -165,9 +173,9 @@ impl Program {
             None
         });
         match found.await {
-            Ok(Some(rest)) => rest,
-            Ok(None) => panic!("it ended before {begins:?}"),
-            Err(_) => panic!("not within {within:?}: {begins:?}"),
+            Ok(Some(rest)) => Ok(rest),
+            Ok(None) => Err(io::Error::other(format!("it ended before {begins:?}"))),
+            Err(_) => Err(io::Error::other(format!("not within {within:?}: {begins:?}"))),
         }
     }
 

@@ -48,6 +48,25 @@ async fn silence_is_not_an_end_and_heals() {
     assert_eq!(answer(&mut new, 1).await.unwrap(), "d");
 }
 
+/// Some ask ten thousand times, one after the other.
+#[tokio::test]
+async fn a_good_link_waits_for_no_timer() {
+    let (server, _tasks) = echo().await;
+    let proxy = Proxy::start(server).await.unwrap();
+    let mut stream = TcpStream::connect(proxy.addr()).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let mut fastest = Duration::MAX;
+    for _ in 0..10 {
+        let start = Instant::now();
+        for _ in 0..100 {
+            assert_eq!(ask(&mut stream, "a").await.unwrap(), "a");
+        }
+        fastest = fastest.min(start.elapsed());
+    }
+    // A timer is as coarse as a millisecond, and there would be one each way.
+    assert!(fastest < Duration::from_millis(100), "{fastest:?} for a hundred");
+}
+
 #[tokio::test]
 async fn one_is_silenced_and_the_other_is_not() {
     let (server, _tasks) = echo().await;

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use callsign_core::{Claim, Instance, Kept, Lease, Loss, Result, Terms};
-use tokio::time::sleep;
+use tokio::time::timeout;
 use tracing::debug;
 use zookeeper_client::{Client, Error as Said, SessionState};
 
 use crate::entry::{Entry, Making, Try};
 use crate::own::OwnNode;
-use crate::session::Session;
+use crate::session::{Session, ended, settled};
 
 /// How often a change is tried anew because somebody else's came between, before the driver's pause.
 const TRIES: usize = 5;
-/// The pause before it is listened anew where that failed.
+/// The pause before it is listened anew where that failed, though there is a connection.
 const PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -53,6 +53,17 @@ impl ZkLease {
         let (stat, watcher) = client.check_and_watch_stat(&self.entry.path).await?;
         self.own.listen(watcher);
         Ok(self.entry.judge(stat.as_ref()))
+    }
+}
+
+/// The time until it is listened anew where that failed: until the connection returns, if it is lost, and else a while.
+/// Ends with the session.
+async fn pause(client: &Client) {
+    if client.state() == SessionState::SyncConnected {
+        // An error: the while has passed.
+        let _ = timeout(PAUSE, ended(client)).await;
+    } else {
+        settled(client, &mut client.state_watcher()).await;
     }
 }
 
@@ -160,7 +171,11 @@ impl Lease for ZkLease {
                 Err(_) if self.live().is_none() => return Loss::Lost,
                 Err(error) => {
                     debug!(path = self.entry.path, %error, "cannot listen at the own node; trying again");
-                    sleep(PAUSE).await;
+                    // A connection that was lost may have been lost with the session.
+                    tokio::select! {
+                        () = session.found_ended(&client) => {}
+                        () = pause(&client) => {}
+                    }
                 }
             }
         }

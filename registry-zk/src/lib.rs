@@ -22,6 +22,7 @@
 
 mod builder;
 mod config;
+mod doubt;
 mod entry;
 mod error;
 mod frames;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use zookeeper_client::{Client, OneshotWatcher};
 
-use crate::session::Session;
+use crate::session::{Session, ended};
 
 /// Resolves when it is worth looking. Kept in `self` and not on the stack of a call, so that a call that is dropped does
 /// not have to ask for the watch again.
@@ -46,12 +46,7 @@ impl OwnNode {
     }
 
     pub(crate) fn listen_to_session(&mut self, client: &Client) {
-        let (mut states, mut state) = (client.state_watcher(), client.state());
-        self.listening = Some(Box::pin(async move {
-            while !state.is_terminated() {
-                state = states.changed().await;
-            }
-        }));
+        self.listening = Some(Box::pin(ended(client)));
     }
 
     /// Waits for news, if it listens. Cancel-safe.

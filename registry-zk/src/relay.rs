@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use crate::frames::{frame, read_frame};
@@ -165,14 +165,15 @@ impl Inside {
             Ok(Ok(None)) | Err(_) => return debug!("somebody knocks who does not know the word"),
             Ok(Err(error)) => return debug!(%error, "somebody knocks and goes away"),
         };
+        let begun = Instant::now();
         let reached = tokio::select! {
-            reached = timeout(self.patience, self.reach(server, &hello)) => reached,
-            // The library has lost its patience sooner.
-            () = gone(&guest) => return,
+            reached = timeout(self.patience, self.reach(server, &hello)) => reached.ok(),
+            // The library has lost its patience sooner, and says nothing of why.
+            () = gone(&guest) => None,
         };
         let late =
-            || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {:?}", self.patience));
-        let reached = reached.unwrap_or_else(|_| Err(late()));
+            || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {:.1?}", begun.elapsed()));
+        let reached = reached.unwrap_or_else(|| Err(late()));
         let refused = reached.as_ref().err().map(ToString::to_string);
         *server.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
         let ended = match reached {
@@ -306,6 +307,23 @@ mod tests {
         assert!(TcpStream::connect(door).await.is_err());
         drop(guest);
         assert_eq!(stream.read(&mut more).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_slower_than_the_library_waits_is_told_of() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let relay = relay(&server);
+        let mut guest = TcpStream::connect(relay.doors()).await.unwrap();
+        guest.write_all(&asks(relay.word())).await.unwrap();
+        let (mut stream, _) = server.accept().await.unwrap();
+        read_frame(&mut stream).await.unwrap();
+        drop(guest);
+        // Sent away by the relay, which has noticed.
+        assert!(stream.read_u8().await.is_err());
+        while relay.refused().is_empty() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert!(relay.refused()[0].contains("no answer within"), "{:?}", relay.refused());
     }
 
     #[tokio::test]

@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{info, warn};
 use zookeeper_client::{Client, SessionState, StateWatcher};
 
+use crate::doubt::Doubt;
 use crate::error;
 use crate::owners::{Left, Owners};
 use crate::way::Way;
@@ -49,6 +50,7 @@ pub(crate) struct Session {
     ended: watch::Sender<i64>,
     /// When that was asked last.
     probed: Mutex<Option<Instant>>,
+    doubt: Doubt,
 }
 
 #[derive(Default)]
@@ -73,6 +75,7 @@ impl Session {
             watched: AtomicUsize::new(0),
             ended: watch::Sender::new(0),
             probed: Mutex::default(),
+            doubt: Doubt::default(),
         }
     }
 
@@ -115,6 +118,13 @@ impl Session {
         if before.is_some_and(|before| before < PROBE) {
             return false;
         }
+        let ended = self.probe(client).await;
+        *probed = Some(Instant::now());
+        ended
+    }
+
+    /// Asks ZooKeeper whether a session has ended.
+    async fn probe(&self, client: &Client) -> bool {
         let Ok((connector, hosts)) = self.ensemble.way.connector() else { return false };
         let connector = connector
             .with_session(client.session().clone())
@@ -123,7 +133,6 @@ impl Session {
             // If the session lives it is its client's, and goes on.
             .with_detached();
         let asked = timeout(PROBE * 2, on(&self.ensemble.way.runtime, connector.connect(hosts))).await;
-        *probed = Some(Instant::now());
         let ended = matches!(asked, Ok(Err(zookeeper_client::Error::SessionExpired)));
         if ended {
             info!(ensemble = self.hosts(), session = %client.session_id(), "ZooKeeper does not know the session any more");
@@ -141,9 +150,19 @@ impl Session {
     pub(crate) async fn found_ended(&self, client: &Client) {
         let session = client.session_id().0;
         let mut ended = self.ended.subscribe();
-        if ended.wait_for(|ended| *ended == session).await.is_err() {
-            // Only if nobody is left to say so.
-            std::future::pending::<()>().await;
+        let find_out = async {
+            loop {
+                self.doubt.mute(client).await;
+                if self.probe(client).await {
+                    return;
+                }
+                self.doubt.asked().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            Ok(_) = ended.wait_for(|ended| *ended == session) => {}
+            () = find_out => {}
         }
     }
 
@@ -292,6 +311,16 @@ pub(crate) async fn settled(client: &Client, states: &mut StateWatcher) -> bool 
             SessionState::SyncConnected | SessionState::ConnectedReadOnly => return true,
             state if state.is_terminated() => return false,
             _ => state = states.changed().await,
+        }
+    }
+}
+
+/// Waits until a session has ended, as its client knows. Does not keep it from ending.
+pub(crate) fn ended(client: &Client) -> impl Future<Output = ()> + Send + use<> {
+    let (mut states, mut state) = (client.state_watcher(), client.state());
+    async move {
+        while !state.is_terminated() {
+            state = states.changed().await;
         }
     }
 }

@@ -9,6 +9,8 @@ use callsign_core::{Address, Connector, Result};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+#[cfg(feature = "tls")]
+use tokio::time::sleep;
 use zookeeper_client::Client;
 
 use crate::frames::trouble_with;
@@ -95,6 +97,8 @@ impl Way {
     pub(crate) async fn trouble(&self) -> String {
         #[cfg(feature = "tls")]
         if self.tls.is_some() {
+            // The relay hears a moment later that the client library has lost its patience.
+            sleep(Duration::from_millis(10)).await;
             return self.refused();
         }
         let known = self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -45,6 +45,7 @@ pub struct ZooKeeperFixture {
     server: Mutex<Server<ZooKeeper>>,
     raw: Raw,
     link: Proxy,
+    secured: Option<secured::Shown>,
 }
 
 impl ZooKeeperFixture {
@@ -72,7 +73,25 @@ impl ZooKeeperFixture {
         let mut server = ZooKeeper::server_with(more).unwrap_or_else(|error| panic!("{error}"));
         server.start().await.unwrap_or_else(|error| panic!("{error}"));
         let (raw, link) = (Raw::new(server.addr()), Proxy::start(server.addr()).await.unwrap());
-        Self { open, format, server: Mutex::new(server), raw, link }
+        Self { open, format, server: Mutex::new(server), raw, link, secured: None }
+    }
+
+    /// Starts a ZooKeeper that is spoken to over TLS, and by [`Raw`] in the clear.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub async fn secured(open: Open) -> Self {
+        let secured = SecuredServer::start().await.unwrap_or_else(|error| panic!("{error}"));
+        let raw = secured.raw();
+        let (server, link, shown) = secured.into_parts();
+        let secure = server.second().addr();
+        let server = Mutex::new(server);
+        let fixture = Self { open, format: Format::Curator, server, raw, link, secured: Some(shown) };
+        // The first that it speaks TLS with waits for Java to load all of it, longer than the short sessions of tests may.
+        let first =
+            open(&with_query(&fixture.url_via(secure), "ttl=40s")).unwrap_or_else(|error| panic!("{error}"));
+        first.services().await.unwrap_or_else(|error| panic!("{}", error.chain()));
+        fixture
     }
 
     /// Raw access to the server, past the link.
@@ -219,11 +238,15 @@ impl Served for ZooKeeperFixture {
             Format::Curator => "curator",
             Format::GoKit => "gokit",
         };
-        format!("zk://{addr}{BASE}?format={format}")
+        match &self.secured {
+            Some(shown) => format!("zk+tls://{addr}{BASE}?format={format}&{}", shown.files()),
+            None => format!("zk://{addr}{BASE}?format={format}"),
+        }
     }
 
     async fn another_link(&self) -> Proxy {
-        let addr = self.server.lock().await.addr();
+        let server = self.server.lock().await;
+        let addr = if self.secured.is_some() { server.second().addr() } else { server.addr() };
         Proxy::start(addr).await.unwrap()
     }
 

@@ -38,6 +38,20 @@ pub struct SecuredServer {
     folder: TempDir,
 }
 
+/// What clients of such a server show, and the files of its own.
+#[derive(Debug)]
+pub(super) struct Shown {
+    pki: Pki,
+    client: Identity,
+    _folder: TempDir,
+}
+
+impl Shown {
+    pub(super) fn files(&self) -> String {
+        files(&self.pki, &self.client)
+    }
+}
+
 impl SecuredServer {
     /// Starts it.
     ///
@@ -105,8 +119,13 @@ impl SecuredServer {
     /// The query that shows the client's certificate.
     #[must_use]
     pub fn files(&self) -> String {
-        let (ca, cert, key) = (self.pki.ca(), &self.client.cert, &self.client.key);
-        format!("ca={}&cert={}&key={}", ca.display(), cert.display(), key.display())
+        files(&self.pki, &self.client)
+    }
+
+    /// The server and the link to where it speaks TLS, for a fixture.
+    pub(super) fn into_parts(self) -> (Server<ZooKeeper>, Proxy, Shown) {
+        let Self { pki, link, server, client, folder } = self;
+        (server, link, Shown { pki, client, _folder: folder })
     }
 
     /// Gives the server a new certificate, which it shows from the next connection on. One that has expired, if `expired`.
@@ -118,6 +137,11 @@ impl SecuredServer {
         let issued = if expired { pki.issue_expired("server", &NAMES) } else { pki.issue("server", &NAMES) };
         keep(&issued?, self.folder.path())
     }
+}
+
+fn files(pki: &Pki, client: &Identity) -> String {
+    let (ca, cert, key) = (pki.ca(), &client.cert, &client.key);
+    format!("ca={}&cert={}&key={}", ca.display(), cert.display(), key.display())
 }
 
 fn keystore(folder: &Path) -> PathBuf {

@@ -165,6 +165,29 @@ fn registered(registry: &Registry, service: &ServiceName, id: &str) -> Registrat
     registry.keep_registered(Instance::new(service, "10.0.0.1:80").unwrap().with_id(id).unwrap())
 }
 
+/// It is about to listen at its node when the connection breaks, and with it the session.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_ends_before_it_is_listened_for_is_missed_all_the_same() {
+    let fixture = fixture().await;
+    let registry = ok(fixture.open(&TUNING), "open");
+    let service: ServiceName = "book".parse().unwrap();
+    let path = format!("{}/own", fixture.path(&service));
+    let (link, mut fastest) = (fixture.link().unwrap(), Duration::MAX);
+    for _ in 0..5 {
+        link.latency(Duration::from_millis(100));
+        let held = registered(&registry, &service, "own");
+        ok(held.registered().await, "registered");
+        let owner = fixture.raw().get(&path).await.unwrap().unwrap().owner;
+        fixture.raw().end_session(owner).await.unwrap();
+        link.heal();
+        let again = async || fixture.raw().get(&path).await.unwrap().is_some_and(|node| node.owner != owner);
+        fastest = fastest.min(eventually(SOON, "it is registered again", again).await);
+        ok(held.deregister().await, "deregister");
+    }
+    // It is spread over 0.3 s. That the machine is slow, it is not every time.
+    assert!(fastest < Duration::from_millis(900), "{fastest:?}");
+}
+
 /// The session goes on for the others, and would keep the node.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_release_that_failed_is_made_up_for() {
