@@ -106,8 +106,7 @@ impl Doubt {
             let answer = if self.check_at <= Instant::now() {
                 self.list(query).await?
             } else {
-                let asking = Arc::clone(query);
-                let looked = self.asked.send(async move { asking.look().await }).await?;
+                let looked = self.asked.send(query.look()).await?;
                 let led = query.is_led(&looked);
                 if led.is_err() {
                     self.failed();

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use callsign_core::{ErrorKind, HttpAnswer, Result, ServiceName};
+use callsign_core::{ErrorKind, HttpAnswer, PendingRequest, Result, ServiceName};
 use http::Method;
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::agent::{Agent, Path, Turn};
@@ -67,11 +68,14 @@ pub(crate) struct Query {
     pub(crate) service: ServiceName,
     pub(crate) scope: Arc<Scope>,
     pub(crate) what: String,
+    /// What was looked for beside a list that was answered first: it is not dropped, or it would take its connection with it.
+    beside: Mutex<PendingRequest>,
 }
 
 impl Query {
     pub(crate) fn new(agent: Agent, service: &ServiceName, scope: Arc<Scope>) -> Self {
-        Self { agent, what: format!("list of {service}"), service: service.clone(), scope }
+        let what = format!("list of {service}");
+        Self { agent, what, service: service.clone(), scope, beside: Mutex::default() }
     }
 
     /// Asks servers what there is now; until `until` again and again while the agent answers that they cannot tell.
@@ -94,10 +98,12 @@ impl Query {
                 },
                 () = sleep(HELD) => {}
             }
+            // Nobody else lists.
+            let mut beside = self.beside.lock().await;
             let looked = tokio::select! {
                 biased;
                 answer = &mut list => return self.judged(answer?),
-                looked = self.look() => looked,
+                looked = beside.send(self.look()) => looked,
             };
             // No answer says nothing, and a list may just be long.
             let Ok(looked) = looked else { continue };
@@ -117,9 +123,10 @@ impl Query {
     }
 
     /// Asks the agent's server, whichever it is, for no more than the index of the service.
-    pub(crate) async fn look(&self) -> Result<HttpAnswer> {
+    pub(crate) fn look(&self) -> impl Future<Output = Result<HttpAnswer>> + Send + use<> {
         let path = self.bare().with("tag", NOTHING).with("stale", "true");
-        self.agent.get(&self.what, path).await
+        let (agent, what) = (self.agent.clone(), self.what.clone());
+        async move { agent.get(&what, path).await }
     }
 
     /// Whether what [`look`](Self::look) found is of a server that has a leader, as far as that is asked for.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use callsign_core::{InstanceWatch, Snapshot};
 use callsign_testkit::conformance::full;
-use callsign_testkit::etcd::{Events, Gateway};
+use callsign_testkit::etcd::{Entry, Events, Gateway};
 use callsign_testkit::history::{Listing, Promises, Shown, Write, check};
 use callsign_testkit::proxy::Proxy;
 use callsign_testkit::record::Recorder;
@@ -172,7 +172,7 @@ async fn schedule(seed: u64, grace: u64) {
 
 /// Checks all that was shown, now that everything is quiet.
 pub(crate) async fn judge(raw: &Gateway, events: &Events, recorder: &Recorder, grace: u64, seed: u64) {
-    let there = entries(raw).await;
+    let there = entries(raw).await.unwrap();
     let what = format!("seed {seed}: the watch that is the measure has it all");
     eventually(secs(5), &what, async || replayed(&writes(events)) == there).await;
     let writes = writes(events);
@@ -196,12 +196,14 @@ pub(crate) async fn settle(raw: &Gateway, watch: &InstanceWatch, seed: u64) {
     // A long outage's pause, a list to verify, and the guard after that.
     let within = secs(20);
     eventually(within, &format!("seed {seed}: all that is there is shown"), async || {
-        let (there, snapshot) = (entries(raw).await, watch.snapshot());
+        // A cluster that elects once more answers nothing.
+        let (Ok(there), Ok(leases)) = (entries(raw).await, raw.leases().await) else { return false };
+        let snapshot = watch.snapshot();
         let held = snapshot.iter().any(callsign_core::Listed::is_held);
         let contents = shown(Instant::now(), &snapshot).listed.into_iter();
         let listed: BTreeMap<_, _> = contents.map(|(id, listing)| (id, listing.content)).collect();
         // None is left that will expire.
-        raw.leases().await.unwrap().is_empty() && snapshot.freshness().is_fresh() && !held && listed == there
+        leases.is_empty() && snapshot.freshness().is_fresh() && !held && listed == there
     })
     .await;
 }
@@ -216,9 +218,10 @@ fn writes(events: &Events) -> Vec<Write> {
     events.so_far().unwrap().into_iter().map(write).collect()
 }
 
-async fn entries(raw: &Gateway) -> BTreeMap<String, String> {
-    let entries = raw.list(PREFIX).await.unwrap().into_iter();
-    entries.map(|entry| (entry.key.trim_start_matches(PREFIX).to_owned(), content_of(&entry.value))).collect()
+async fn entries(raw: &Gateway) -> io::Result<BTreeMap<String, String>> {
+    let entries = raw.list(PREFIX).await?.into_iter();
+    let content = |entry: Entry| (entry.key.trim_start_matches(PREFIX).to_owned(), content_of(&entry.value));
+    Ok(entries.map(content).collect())
 }
 
 fn replayed(writes: &[Write]) -> BTreeMap<String, String> {
