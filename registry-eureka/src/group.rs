@@ -127,7 +127,6 @@ impl Shared {
     }
 
     async fn refresh(&mut self, servers: &Servers, what: &str) -> Result<()> {
-        let asked = Instant::now();
         let due = self.broken || self.full_at.is_none_or(|at| at.elapsed() > FULL);
         if let Some(before) = self.from.filter(|from| !due && from.asked.elapsed() < TOLD) {
             let ask = Ask::get(&["apps", "delta"]).list();
@@ -135,6 +134,7 @@ impl Shared {
             // Some servers tell of no changes, and say so by 403.
             let told = !answered.is_absent() && answered.answer.status.as_u16() != 403;
             if told {
+                let asked = answered.asked;
                 let (document, origin) = understood(servers, what, answered)?;
                 // Changes are of no use to who has not heard the whole of the same server.
                 if origin == before.origin && self.all.apply(document) {
@@ -151,6 +151,7 @@ impl Shared {
         if answered.is_absent() {
             servers.prove(what).await?;
         }
+        let asked = answered.asked;
         let (document, origin) = understood(servers, what, answered)?;
         self.all.replace(document);
         self.from = Some(Fetched { origin, asked, answered: Instant::now() });

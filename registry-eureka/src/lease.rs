@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use tracing::info;
 
 use crate::own::Own;
-use crate::servers::{Answered, Ask, Servers};
+use crate::servers::{Ask, Servers};
 use crate::wire::{Entry, Status, encode, instance_id, new_incarnation};
 
 /// How often it is looked whether a write that was not answered came to be after all.
@@ -75,12 +75,12 @@ impl EurekaLease {
         let (servers, what) = (self.own.servers.clone(), self.own.what.clone());
         self.unsure = true;
         let sent = async move {
-            let Answered { answer, by } = servers.ask(&what, &ask).await?;
+            let answered = servers.ask(&what, &ask).await?;
             // Whatever it is, it was answered.
-            if answer.status.as_u16() == 404 {
-                return Ok(answer);
+            if answered.is_absent() {
+                return Ok(answered.answer);
             }
-            servers.checked(&what, Answered { answer, by }).map(|answered| answered.answer)
+            servers.checked(&what, answered).map(|answered| answered.answer)
         };
         let answer = self.pending.send(sent).await;
         self.unsure = answer.as_ref().is_err_and(Error::is_temporary);

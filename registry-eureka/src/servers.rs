@@ -129,6 +129,8 @@ impl Ask {
 pub(crate) struct Answered {
     pub(crate) answer: HttpAnswer,
     pub(crate) by: usize,
+    /// When this server was asked, after any that were of no use.
+    pub(crate) asked: Instant,
 }
 
 impl Answered {
@@ -189,16 +191,18 @@ impl Servers {
         let each = (self.0.timeout / tries).max(LEAST.min(self.0.timeout));
         let mut last = None;
         for server in order {
+            let asked = Instant::now();
             let answer = self.ask_one(server, what, ask, authorization.as_ref(), each).await;
             let failed = answer.as_ref().map_or(true, |answer| answer.status.as_u16() >= 500);
+            let answered = answer.map(|answer| Answered { answer, by: server, asked });
             if failed {
                 self.note(server, |state| state.failed_at = Some(Instant::now()));
                 debug!(server = self.name(server), what, "a server of Eureka failed");
-                last = Some(answer.map(|answer| Answered { answer, by: server }));
+                last = Some(answered);
                 continue;
             }
             self.note(server, |state| state.failed_at = None);
-            return answer.map(|answer| Answered { answer, by: server });
+            return answered;
         }
         last.unwrap_or_else(|| Err(Error::invalid("no server of Eureka is given")))
     }

@@ -12,7 +12,8 @@ use crate::listing::{Listing, Origin, Said, Told};
 use crate::servers::Ask;
 use crate::wire::{Document, read};
 
-/// For each moment that an answer takes, this many pass until the next question.
+/// For each moment that an answer takes, this many pass until the next question. What a server takes that is of no use
+/// does not count: whoever had to go to another has waited enough.
 const SHARE: u32 = 2;
 
 #[derive(Debug)]
@@ -26,8 +27,10 @@ pub(crate) struct EurekaSource {
     next_at: Instant,
     /// The last answer, of which nothing new can come.
     last: Option<Last>,
-    /// When everything was asked for that was read last.
+    /// When it was asked for what was read last.
     asked: Option<Instant>,
+    /// Since when that was answered and read, as if it had been done in one go.
+    busy_since: Instant,
 }
 
 #[derive(Debug, PartialEq)]
@@ -51,6 +54,7 @@ impl EurekaSource {
             next_at: Instant::now(),
             last: None,
             asked: None,
+            busy_since: Instant::now(),
         }
     }
 
@@ -71,11 +75,11 @@ impl EurekaSource {
     }
 
     async fn ask_for_one(&mut self) -> Result<Said> {
-        self.asked = None;
         let ask = Ask::get(&["apps", &self.app]).list();
         let servers = self.member.servers();
         let answered = servers.found(&self.what, &ask).await?;
-        let (by, answer) = (answered.by, &answered.answer);
+        let (by, asked, answer) = (answered.by, answered.asked, &answered.answer);
+        (self.asked, self.busy_since) = (Some(asked), asked);
         let origin = Origin { server: by, since: answer.unbroken_since };
         let last = Last::One(origin, answer.body.clone());
         if self.last.as_ref() == Some(&last) && !self.listing.is_unfinished() {
@@ -95,7 +99,9 @@ impl EurekaSource {
         let after = self.asked.unwrap_or_else(Instant::now);
         let shared = self.member.fetch(&self.what, after).await?;
         let Some(Fetched { origin, asked, answered }) = shared.from() else { return Ok(Said::Nothing) };
+        let now = Instant::now();
         self.asked = Some(asked);
+        self.busy_since = now.checked_sub(answered - asked).unwrap_or(now);
         let last = Last::All(origin, shared.all().version(&self.app));
         if self.last.as_ref() == Some(&last) && !self.listing.is_unfinished() {
             return Ok(Said::Nothing);
@@ -110,15 +116,15 @@ impl Source for EurekaSource {
     async fn next(&mut self) -> Result<Update> {
         loop {
             sleep_until(self.next_at).await;
-            let began = Instant::now();
             let asked = self.ask().await;
             if asked.is_err() {
                 self.relist();
                 self.listing.failed();
             } else {
                 let pause = self.poll.mul_f64(0.8 + 0.4 * self.rng.f64());
-                let (now, asked) = (Instant::now(), self.asked.unwrap_or(began));
-                self.next_at = (asked + pause).max(now + began.elapsed() * SHARE);
+                let now = Instant::now();
+                self.next_at =
+                    (self.asked.unwrap_or(now) + pause).max(now + self.busy_since.elapsed() * SHARE);
             }
             if let Some(update) = asked? {
                 return Ok(update);
