@@ -13,8 +13,9 @@ use http::Method;
 use tokio::time::sleep;
 use tracing::info;
 
+use crate::ask::Ask;
 use crate::own::Own;
-use crate::servers::{Ask, Servers};
+use crate::servers::Servers;
 use crate::wire::{Entry, Status, encode, instance_id, new_incarnation};
 
 /// How often it is looked whether a write that was not answered came to be after all.

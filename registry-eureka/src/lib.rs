@@ -19,6 +19,7 @@
 //! `callsign-core`; this crate spawns no task.
 
 mod all;
+mod ask;
 mod builder;
 mod config;
 mod error;

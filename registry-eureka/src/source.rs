@@ -1,16 +1,16 @@
 //! [`EurekaSource`]: follows one service by asking for it again and again, or with all others for everything.
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use callsign_core::{Error, ErrorKind, Result, Source, Update};
 use tokio::time::{Instant, sleep_until};
 
+use crate::ask::{Ask, Origin};
 use crate::group::{Fetched, Member};
-use crate::listing::{Listing, Origin, Said, Told};
-use crate::servers::Ask;
-use crate::wire::{Document, read};
+use crate::listing::{Listing, Said, Told};
+use crate::wire::read_each;
 
 /// For each moment that an answer takes, this many pass until the next question. What a server takes that is of no use
 /// does not count: whoever had to go to another has waited enough.
@@ -27,6 +27,7 @@ pub(crate) struct EurekaSource {
     next_at: Instant,
     /// The last answer, of which nothing new can come.
     last: Option<Last>,
+    prints: RandomState,
     /// When it was asked for what was read last.
     asked: Option<Instant>,
     /// Since when that was answered and read, as if it had been done in one go.
@@ -35,8 +36,8 @@ pub(crate) struct EurekaSource {
 
 #[derive(Debug, PartialEq)]
 enum Last {
-    /// All of it.
-    One(Origin, Bytes),
+    /// A hash of all of it, with keys that nobody knows.
+    One(Origin, u64),
     /// When the service changed last.
     All(Origin, u64),
 }
@@ -53,6 +54,7 @@ impl EurekaSource {
             rng,
             next_at: Instant::now(),
             last: None,
+            prints: RandomState::new(),
             asked: None,
             busy_since: Instant::now(),
         }
@@ -78,20 +80,20 @@ impl EurekaSource {
         let ask = Ask::get(&["apps", &self.app]).list();
         let servers = self.member.servers();
         let answered = servers.found(&self.what, &ask).await?;
-        let (by, asked, answer) = (answered.by, answered.asked, &answered.answer);
-        (self.asked, self.busy_since) = (Some(asked), asked);
-        let origin = Origin { server: by, since: answer.unbroken_since };
-        let last = Last::One(origin, answer.body.clone());
+        let origin = answered.origin();
+        (self.asked, self.busy_since) = (Some(answered.asked), answered.asked);
+        let body = &answered.answer.body;
+        let last = Last::One(origin, self.prints.hash_one(body));
         if self.last.as_ref() == Some(&last) && !self.listing.is_unfinished() {
             return Ok(Said::Nothing);
         }
-        let document = if answered.is_absent() {
-            Document::default()
-        } else {
-            read(&answer.body).map_err(|why| servers.malformed(&self.what, by, why))?
-        };
+        let mut round = self.listing.round();
+        if !answered.is_absent() {
+            read_each(body, |read| self.listing.add(&mut round, Told::Once(&read)))
+                .map_err(|why| servers.malformed(&self.what, origin.server, why))?;
+        }
         self.last = Some(last);
-        Ok(self.listing.take(document.entries.iter().map(Told::Once), origin, Instant::now()))
+        Ok(self.listing.finish(round, origin, Instant::now()))
     }
 
     async fn ask_for_all(&mut self) -> Result<Said> {
@@ -106,8 +108,12 @@ impl EurekaSource {
         if self.last.as_ref() == Some(&last) && !self.listing.is_unfinished() {
             return Ok(Said::Nothing);
         }
+        let mut round = self.listing.round();
+        for kept in shared.all().entries(&self.app) {
+            self.listing.add(&mut round, Told::Kept(kept));
+        }
         self.last = Some(last);
-        Ok(self.listing.take(shared.all().entries(&self.app).map(Told::Kept), origin, answered))
+        Ok(self.listing.finish(round, origin, answered))
     }
 }
 

@@ -19,7 +19,7 @@ fn name(name: &str) -> ServiceName {
 }
 
 fn one(text: &str) -> Entry {
-    read(text.as_bytes()).unwrap().entries.remove(0).unwrap()
+    read(text.as_bytes()).unwrap().remove(0).unwrap()
 }
 
 fn listed(service: &str, entry: &Entry) -> Instance {
@@ -63,7 +63,7 @@ fn entries_of_others_are_read_by_their_conventions() {
 }
 
 fn read_hash(text: &str) -> Option<String> {
-    read(text.as_bytes()).unwrap().hash
+    read_each(text.as_bytes(), drop).unwrap()
 }
 
 #[test]
@@ -152,13 +152,13 @@ fn ids_are_such_as_a_path_can_have() {
 fn a_bad_entry_spoils_no_other_and_says_why() {
     let text =
         SPRING.replace("[{", r#"[{"instanceId":"x","port":{"$":"many"}},{"metadata":{"a":{"b":"c"}}},{"#);
-    let document = read(text.as_bytes()).unwrap();
-    let bad: Vec<_> = document.entries.iter().filter_map(|read| read.as_ref().err()).collect();
-    assert_eq!(document.entries.len(), 3);
+    let entries = read(text.as_bytes()).unwrap();
+    let bad: Vec<_> = entries.iter().filter_map(|read| read.as_ref().err()).collect();
+    assert_eq!(entries.len(), 3);
     assert_eq!((bad[0].name.as_str(), bad[1].name.as_str()), ("x", "number 1"));
     assert!(bad[0].why.contains("a port is") && bad[0].app == "ORDERS", "{bad:?}");
     let xml = GO_KIT.replace(">8080<", ">many<");
-    let bad = read(xml.as_bytes()).unwrap().entries.remove(0).unwrap_err();
+    let bad = read(xml.as_bytes()).unwrap().remove(0).unwrap_err();
     assert!(bad.name == "10.0.0.1:addsvc:8080" && bad.why.contains("many"), "{bad:?}");
     let why = |change: &dyn Fn(&mut Entry)| {
         let mut entry = one(SPRING);
@@ -205,7 +205,7 @@ fn what_is_no_answer_of_eureka_says_what_it_is() {
         "<applications><versions__delta>1</versions__delta><apps__hashcode></apps__hashcode></applications>",
         "<applications/>",
     ] {
-        assert!(read(empty.as_bytes()).unwrap().entries.is_empty(), "{empty}");
+        assert!(read(empty.as_bytes()).unwrap().is_empty(), "{empty}");
     }
 }
 
