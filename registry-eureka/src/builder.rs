@@ -13,7 +13,7 @@ use crate::config::POLL;
 use crate::group::{Fetch, Group};
 use crate::registry::EurekaProtocol;
 use crate::servers::{Order, Server, Servers};
-use crate::wire::Taking;
+use crate::wire::{Format, Taking};
 
 /// Eureka as a registry: [`Eureka::builder`] makes one in code, as [`open`](crate::open) does from a URL.
 #[derive(Debug)]
@@ -56,6 +56,7 @@ pub struct Builder {
     hosts: Vec<Address>,
     path: String,
     order: Order,
+    format: Format,
     fetch: Fetch,
     taking: Taking,
     poll: Duration,
@@ -69,6 +70,7 @@ impl Builder {
             hosts,
             path: path.to_owned(),
             order: Order::default(),
+            format: Format::default(),
             fetch: Fetch::default(),
             taking: Taking::default(),
             poll: Duration::from_secs(30),
@@ -92,6 +94,12 @@ impl Builder {
     /// Sets which server is asked first.
     pub fn order(mut self, order: Order) -> Self {
         self.order = order;
+        self
+    }
+
+    /// Sets how instances are written.
+    pub fn format(mut self, format: Format) -> Self {
+        self.format = format;
         self
     }
 
@@ -179,6 +187,7 @@ impl Builder {
         let protocol = EurekaProtocol {
             group: Group::new(servers.clone(), self.fetch),
             servers,
+            format: self.format,
             taking: Arc::new(self.taking),
             poll: self.poll,
             settings: self.settings,

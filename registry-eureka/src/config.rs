@@ -7,6 +7,7 @@ use callsign_core::{Access, Error, Registry, RegistryUrl, Result};
 use crate::builder::{Builder, default_settings};
 use crate::group::Fetch;
 use crate::servers::Order;
+use crate::wire::Format;
 
 const DEFAULT_PORT: u16 = 8761;
 
@@ -19,6 +20,7 @@ const DEFAULT_PORT: u16 = 8761;
 /// | key | meaning |
 /// |---|---|
 /// | `poll` | how often what is watched is asked for, spread by a fifth; 30 s by default |
+/// | `format` | what is written: `callsign` (the default) or `kratos`; see [`Format`] |
 /// | `fetch` | what is asked for: `auto` (the default), `each` service by itself, or `all` at once; see [`Fetch`] |
 /// | `status` | what of others is found: `up` (the default) or `all`, where what is not up is down |
 /// | `order` | which server is asked first: the first `given` (the default) or a `random` one |
@@ -34,6 +36,7 @@ const DEFAULT_PORT: u16 = 8761;
 pub fn open(url: &RegistryUrl) -> Result<Registry> {
     let mut query = url.query();
     let order = query.choice("order", &Order::ALL)?.unwrap_or_default();
+    let format = query.choice("format", &Format::ALL)?.unwrap_or_default();
     let fetch = query.choice("fetch", &Fetch::ALL)?.unwrap_or_default();
     let all = query.choice("status", &[("up", false), ("all", true)])?.unwrap_or(false);
     let poll = query.duration("poll")?;
@@ -48,7 +51,8 @@ pub fn open(url: &RegistryUrl) -> Result<Registry> {
             hosts.first().map(ToString::to_string).unwrap_or_default()
         )));
     }
-    let mut builder = Builder::new(hosts, url.path()).order(order).fetch(fetch).settings(settings);
+    let mut builder =
+        Builder::new(hosts, url.path()).order(order).format(format).fetch(fetch).settings(settings);
     if all {
         builder = builder.all_statuses();
     }
@@ -73,6 +77,7 @@ mod tests {
             ("eureka:///eureka", "8761"),
             ("eureka://127.0.0.1/eureka?poll=0s", "poll"),
             ("eureka://127.0.0.1/eureka?order=best", "given"),
+            ("eureka://127.0.0.1/eureka?format=xml", "callsign, kratos"),
             ("eureka://127.0.0.1/eureka?nonsense=1", "poll"),
             ("eureka://al:canary@10.0.0.1/eureka", "insecure_plaintext_password"),
         ] {

@@ -16,7 +16,7 @@ use tracing::info;
 use crate::ask::Ask;
 use crate::own::Own;
 use crate::servers::Servers;
-use crate::wire::{Entry, Status, encode, instance_id, new_incarnation};
+use crate::wire::{Entry, Format, Status, encode, instance_id, new_incarnation};
 
 /// How often it is looked whether a write that was not answered came to be after all.
 const LOOKS: u32 = 3;
@@ -25,6 +25,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct EurekaLease {
     own: Own,
+    format: Format,
     /// What Eureka is told: it believes each renewal for twice as long.
     lease: Duration,
     /// When what was written last was changed, in milliseconds; servers keep what is newer.
@@ -39,7 +40,7 @@ pub(crate) struct EurekaLease {
 }
 
 impl EurekaLease {
-    pub(crate) fn new(servers: Servers, instance: &Instance, ttl: Duration) -> Self {
+    pub(crate) fn new(servers: Servers, format: Format, instance: &Instance, ttl: Duration) -> Self {
         let own = Own {
             servers,
             app: instance.service().as_str().to_ascii_uppercase(),
@@ -49,6 +50,7 @@ impl EurekaLease {
         };
         Self {
             own,
+            format,
             lease: Duration::from_secs((ttl.as_secs() / 2).max(1)),
             dirty: 0,
             status: Status::Unknown,
@@ -90,7 +92,7 @@ impl EurekaLease {
 
     /// Writes the entry, newer than what was `found`.
     async fn tell(&mut self, instance: &Instance, found: Option<&Entry>) -> Result<()> {
-        let told = encode(instance, self.own.mark(), self.was_up)?;
+        let told = encode(self.format, instance, self.own.mark(), self.was_up)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
         let before = self.dirty.max(found.map_or(0, |found| found.dirty));
@@ -180,7 +182,7 @@ impl Lease for EurekaLease {
     async fn verify(&mut self, instance: &Instance) -> Result<Kept> {
         self.settle().await;
         let (kept, found) = self.look().await?;
-        let told = encode(instance, self.own.mark(), self.was_up)?;
+        let told = encode(self.format, instance, self.own.mark(), self.was_up)?;
         Ok(match (kept, found) {
             (Kept::Kept, Some(found)) if !found.is(&told) => Kept::Lost,
             (kept, _) => kept,

@@ -16,7 +16,7 @@ use crate::lease::EurekaLease;
 use crate::listing::Listing;
 use crate::servers::Servers;
 use crate::source::EurekaSource;
-use crate::wire::{Entry, Found, Taking, decode, encode, name_of, new_incarnation, read_each};
+use crate::wire::{Entry, Format, Found, Taking, decode, encode, name_of, new_incarnation, read_each};
 
 /// The service that a check registers for a moment.
 const PROBE: &str = "callsign-check";
@@ -25,6 +25,7 @@ const PROBE: &str = "callsign-check";
 pub(crate) struct EurekaProtocol {
     pub(crate) servers: Servers,
     pub(crate) group: Arc<Group>,
+    pub(crate) format: Format,
     pub(crate) taking: Arc<Taking>,
     pub(crate) poll: Duration,
     pub(crate) settings: Settings,
@@ -67,7 +68,7 @@ impl EurekaProtocol {
         let id = format!("{PROBE}:{:016x}", fastrand::u64(..));
         // Never up, so that nobody ever calls it.
         let probe = Instance::new(PROBE, "127.0.0.1:1")?.with_id(&id)?.with_state(State::Down);
-        let told = encode(&probe, &new_incarnation(), false)?;
+        let told = encode(self.format, &probe, &new_incarnation(), false)?;
         let lease = Duration::from_secs(10);
         let ask = Ask::new(Method::POST, &["apps", &told.app]).body(told.json(lease, lease, 0));
         let answered = self.servers.ask(what, &ask).await?;
@@ -91,7 +92,7 @@ impl Protocol for EurekaProtocol {
     }
 
     fn lease(&self, instance: &Instance) -> EurekaLease {
-        EurekaLease::new(self.servers.clone(), instance, self.settings.ttl)
+        EurekaLease::new(self.servers.clone(), self.format, instance, self.settings.ttl)
     }
 
     fn settings(&self) -> &Settings {

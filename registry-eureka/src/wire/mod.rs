@@ -6,6 +6,7 @@
 mod entry;
 mod foreign;
 mod json;
+mod kratos;
 mod own;
 mod pack;
 mod xml;
@@ -16,6 +17,23 @@ pub(crate) use entry::{Action, Entry, Read, Status};
 #[cfg(test)]
 pub(crate) use entry::{Bad, Port};
 pub(crate) use own::{encode, instance_id, name_of, new_incarnation};
+
+/// How an instance is written: for whom beside callsign and Spring Cloud. All of it is read, always.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
+    /// As Spring Cloud writes its own, with what Eureka has no place for among the metadata. The default.
+    #[default]
+    Callsign,
+    /// The same, and the metadata that Kratos reads: `ID`, `Name`, `Version`, `Endpoints` and `agent`.
+    Kratos,
+}
+
+impl Format {
+    /// Every format, by the name that URLs have for it.
+    pub(crate) const ALL: [(&'static str, Self); 2] =
+        [("callsign", Self::Callsign), ("kratos", Self::Kratos)];
+}
 
 /// What is taken of what others register.
 #[derive(Debug, Clone, Default)]
