@@ -30,7 +30,7 @@ const LEAST: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Order {
-    /// The first that is given, as long as it answers: put those of the own zone first.
+    /// The first that is given, as long as it answers.
     #[default]
     Given,
     /// Any, so that many clients spread over all of them.

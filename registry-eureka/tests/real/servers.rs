@@ -4,6 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use callsign_core::{Listed, Snapshot, Status};
 use callsign_testkit::eureka::{Api, Eureka};
+use callsign_testkit::proxy::Proxy;
 use callsign_testkit::record::{Recorder, confirmed};
 use callsign_testkit::wait::{eventually, ok, until, until_status};
 use serde_json::json;
@@ -73,6 +74,43 @@ async fn the_other_peer_is_asked() {
     for (recorder, _) in &watches {
         recorder.check_never_missing(&[first.id()]);
         recorder.check_safety();
+    }
+}
+
+/// The servers of the own zone are asked for as long as one of them answers, and again once it does, wherever the URL has
+/// them; those of others meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_own_zone_is_asked_first() {
+    let peers = Eureka::peers().await.unwrap();
+    let far = Proxy::start(peers[0].addr()).await.unwrap();
+    let near = Proxy::start(peers[1].addr()).await.unwrap();
+    let url = format!(
+        "eureka://{},{}/eureka?poll=100ms&ttl=30s&zones=eu-1,eu-2&zone=eu-2",
+        far.addr(),
+        near.addr()
+    );
+    let registry = open(&url);
+    let random: Vec<_> =
+        (0..8).map(|_| open(&format!("{url}&order=random")).watch(&"nobody".parse().unwrap())).collect();
+    let registration = ok(registry.register(instance(1)).await, "register");
+    let mut watch = registry.watch(&book());
+    until(&mut watch, secs(5), "one", fresh(1)).await;
+    for mut watch in random {
+        until(&mut watch, secs(5), "none", fresh(0)).await;
+    }
+    assert_eq!(far.accepted(), 0, "another zone is asked");
+    near.cut();
+    let begun = Instant::now();
+    let second = ok(registry.register(instance(2)).await, "register in another zone");
+    until(&mut watch, secs(5), "a change is seen", |s| confirmed(s).len() == 2).await;
+    measured("the own zone is cut off: a change is seen after", begun.elapsed());
+    assert!(far.accepted() > 0);
+    near.heal();
+    let before = near.accepted();
+    let took = eventually(secs(40), "it is asked again", async || near.accepted() > before).await;
+    measured("the own zone is back, and asked again after", took);
+    for registration in [registration, second] {
+        ok(registration.deregister_within(secs(1)).await, "deregister");
     }
 }
 
