@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use callsign::{Instance, Registration, ServiceName, Snapshot};
-use callsign_testkit::conformance::resources::rss;
+use callsign_testkit::conformance::resources::{peak, rss};
 use callsign_testkit::fixture::{Served, Tuning};
 use callsign_testkit::process::Program;
 use callsign_testkit::record::{Recorder, confirmed};
@@ -20,13 +20,38 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 const URL: &str = "CALLSIGN_SCALE_URL";
+/// How many changes there are to follow, where that is known.
+const CHANGES: &str = "CALLSIGN_SCALE_CHANGES";
 const INSTANCES: usize = 10_000;
 const CHURN: Duration = Duration::from_secs(8);
+/// Without changes for so long, whoever follows takes them to be over.
+const QUIET: Duration = Duration::from_secs(3);
 
 static ALONE: Mutex<()> = Mutex::const_new(());
 
 fn now() -> u64 {
     u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
+}
+
+/// A process of its own that follows the service.
+struct Follower(Program);
+
+impl Follower {
+    fn start(url: String, changes: Option<usize>) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "follow", "--ignored", "--nocapture"]).env(URL, url);
+        command.envs(changes.map(|changes| (CHANGES, changes.to_string())));
+        Self(Program::spawn(&mut command).unwrap())
+    }
+
+    async fn said(&mut self) -> HashMap<String, u64> {
+        let said = self.0.said("follow: ", Duration::from_secs(60)).await;
+        println!("measured: {said}");
+        said.split_whitespace()
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(key, value)| (key.to_owned(), value.parse().unwrap()))
+            .collect()
+    }
 }
 
 /// Row 19: a process of its own loads 10,000 within 3 s and 64 MB, and follows the changes, each seen within a second.
@@ -36,21 +61,8 @@ async fn row_19_ten_thousand<F: Served>() {
     let service: ServiceName = "book".parse().unwrap();
     fixture.write_many(&service, &(0..INSTANCES).collect::<Vec<_>>(), 0).await.unwrap();
     let link = fixture.another_link().await;
-    let url = fixture.url_via(link.addr());
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "follow", "--ignored", "--nocapture"]).env(URL, url);
-    let mut follower = Program::spawn(&mut command).unwrap();
-    let mut said = async || {
-        let said = follower.said("follow: ", Duration::from_secs(60)).await;
-        println!("measured: {said}");
-        let numbers: HashMap<String, u64> = said
-            .split_whitespace()
-            .filter_map(|pair| pair.split_once('='))
-            .map(|(key, value)| (key.to_owned(), value.parse().unwrap()))
-            .collect();
-        numbers
-    };
-    let loaded = said().await;
+    let mut follower = Follower::start(fixture.url_via(link.addr()), None);
+    let loaded = follower.said().await;
     assert!(loaded["load_ms"] <= 3_000, "{loaded:?}");
     assert!(loaded["rss_kb"] <= 64 * 1024, "{loaded:?}");
     let (start, mut ticks, mut n) = (Instant::now(), interval(Duration::from_millis(10)), 0);
@@ -62,11 +74,11 @@ async fn row_19_ten_thousand<F: Served>() {
     }
     let rate = n as f64 / start.elapsed().as_secs_f64();
     assert!(rate > 50.0, "only {rate} changes a second");
-    let followed = said().await;
+    let followed = follower.said().await;
     assert!(Duration::from_millis(followed["p99_ms"]) <= fixture.caps().follows, "{followed:?}");
     assert!(followed["publishes_in_10_s"] <= 105, "{followed:?}");
     assert!(followed["rss_kb"] <= 64 * 1024, "{followed:?}");
-    follower.process.ended(Duration::from_secs(20)).await.unwrap();
+    follower.0.process.ended(Duration::from_secs(20)).await.unwrap();
 }
 
 /// Row 20: a thousand registrations of one process return together from a wipe, within 20 s and with 200 writes a
@@ -124,10 +136,15 @@ async fn follow() {
     let start = Instant::now();
     let mut watch = registry.watch(&service);
     until(&mut watch, Duration::from_secs(30), "loaded", |s| s.len() == INSTANCES).await;
-    say(format!("load_ms={} rss_kb={}", start.elapsed().as_millis(), rss() / 1024));
+    say(format!("load_ms={} rss_kb={} peak_kb={}", start.elapsed().as_millis(), rss() / 1024, peak() / 1024));
     let (mut seen, mut late, mut publishes) = (HashMap::new(), Vec::new(), 0u64);
-    let start = Instant::now();
-    while let Ok(Ok(snapshot)) = tokio::time::timeout(Duration::from_secs(3), watch.changed()).await {
+    let expected = std::env::var(CHANGES).ok().map(|changes| changes.parse::<usize>().unwrap());
+    let quiet = if expected.is_some() { Duration::from_secs(30) } else { QUIET };
+    let (start, mut end) = (Instant::now(), Instant::now());
+    while expected.is_none_or(|expected| late.len() < expected)
+        && let Ok(Ok(snapshot)) = tokio::time::timeout(quiet, watch.changed()).await
+    {
+        end = Instant::now();
         publishes += 1;
         let now = now();
         for listed in snapshot.iter() {
@@ -137,12 +154,16 @@ async fn follow() {
             }
         }
     }
-    let followed = (start.elapsed() - Duration::from_secs(3)).as_secs_f64();
+    let followed = (end - start).as_secs_f64();
     late.sort_unstable();
     let p99 = late[late.len() * 99 / 100];
     let rate = (publishes as f64 / followed * 10.0).round();
     let count = late.len();
-    say(format!("p99_ms={p99} publishes_in_10_s={rate} changes={count} rss_kb={}", rss() / 1024));
+    say(format!(
+        "p99_ms={p99} publishes_in_10_s={rate} changes={count} rss_kb={} peak_kb={}",
+        rss() / 1024,
+        peak() / 1024
+    ));
 }
 
 macro_rules! on {
@@ -166,13 +187,61 @@ on! { etcd: callsign_testkit::etcd::EtcdFixture }
 on! { consul: callsign_testkit::consul::ConsulFixture }
 #[cfg(feature = "zk")]
 on! { zk: callsign_testkit::zookeeper::ZooKeeperFixture }
-/// Not row 19: who changes all the time is told of for minutes, over and over.
+
+/// Of row 19 what it asks for at the start. Not its churn: who changes all the time is told of for minutes, over and over.
 #[cfg(feature = "eureka")]
 mod eureka {
+    use std::time::Duration;
+
+    use callsign::ServiceName;
+    use callsign_testkit::eureka::EurekaFixture;
+    use callsign_testkit::fixture::Served;
+    use tokio::time::sleep;
+
+    use crate::{ALONE, Follower, INSTANCES, now};
+
+    /// Ten thousand within 3 s, and 64 MB at any time, also while a list or a change is read.
+    async fn ten_thousand(fixture: EurekaFixture) {
+        let service: ServiceName = "book".parse().unwrap();
+        let write = |numbers: std::ops::Range<usize>, at| {
+            let (fixture, service) = (&fixture, &service);
+            async move { fixture.write_many(service, &numbers.collect::<Vec<_>>(), at).await.unwrap() }
+        };
+        let quarter = INSTANCES / 4;
+        let quarters = [0, 1, 2, 3].map(|n| write(n * quarter..(n + 1) * quarter, 0));
+        let [a, b, c, d] = quarters;
+        tokio::join!(a, b, c, d);
+        let link = fixture.another_link().await;
+        let mut follower = Follower::start(fixture.url_via(link.addr()), Some(10));
+        let loaded = follower.said().await;
+        assert!(loaded["load_ms"] <= 3_000, "{loaded:?}");
+        assert!(loaded["peak_kb"] <= 64 * 1024, "{loaded:?}");
+        for n in 0..10 {
+            write(n * 97..n * 97 + 1, now()).await;
+            sleep(Duration::from_millis(700)).await;
+        }
+        let followed = follower.said().await;
+        assert_eq!(followed["changes"], 10, "{followed:?}");
+        assert!(followed["peak_kb"] <= 64 * 1024, "{followed:?}");
+        follower.0.process.ended(Duration::from_secs(20)).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn row_19_ten_thousand_by_themselves() {
+        let _alone = ALONE.lock().await;
+        ten_thousand(EurekaFixture::start(callsign::open).await).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn row_19_ten_thousand_with_everything() {
+        let _alone = ALONE.lock().await;
+        ten_thousand(EurekaFixture::start(callsign::open).await.asking_for_all()).await;
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn row_20_a_thousand_return() {
         // A loss shows at the next renewal, which by default is half a minute later.
-        let ttl = std::time::Duration::from_secs(15);
-        crate::row_20_a_thousand_return::<callsign_testkit::eureka::EurekaFixture>(Some(ttl)).await;
+        let ttl = Duration::from_secs(15);
+        crate::row_20_a_thousand_return::<EurekaFixture>(Some(ttl)).await;
     }
 }

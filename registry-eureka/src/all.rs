@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::wire::{Action, Document, Read, Status};
+use crate::wire::{Action, Read, Status};
 
 /// The entries of one application, by their ids.
 #[derive(Debug, Default)]
@@ -22,6 +22,13 @@ pub(crate) struct All {
     uncountable: bool,
 }
 
+/// A list of everything while it is read.
+#[derive(Debug, Default)]
+pub(crate) struct Anew {
+    apps: HashMap<String, App>,
+    uncountable: bool,
+}
+
 fn name_and_key(read: &Read) -> (String, String) {
     match read {
         Ok(entry) => (entry.app.to_ascii_uppercase(), entry.key().to_owned()),
@@ -30,17 +37,22 @@ fn name_and_key(read: &Read) -> (String, String) {
 }
 
 impl All {
+    /// Reads one entry of a list of everything.
+    pub(crate) fn add(&self, anew: &mut Anew, read: Read) {
+        anew.uncountable |= read.is_err();
+        let (name, key) = name_and_key(&read);
+        // What is the same stays what it is, for all who know it by that.
+        let known =
+            self.apps.get(&name).and_then(|app| app.entries.get(&key)).filter(|known| ***known == read);
+        let read = known.cloned().unwrap_or_else(|| Arc::new(read));
+        anew.apps.entry(name).or_default().entries.insert(key, read);
+    }
+
     /// Takes a list of everything in the place of what was known.
-    pub(crate) fn replace(&mut self, document: Document) {
-        let mut before = std::mem::take(&mut self.apps);
+    pub(crate) fn replace(&mut self, anew: Anew) {
+        let mut before = std::mem::replace(&mut self.apps, anew.apps);
         self.version += 1;
-        self.uncountable = false;
-        for read in document.entries {
-            self.uncountable |= read.is_err();
-            let (app, key) = name_and_key(&read);
-            let app = self.apps.entry(app).or_default();
-            app.entries.insert(key, Arc::new(read));
-        }
+        self.uncountable = anew.uncountable;
         for (name, app) in &mut self.apps {
             // What is the same is not read anew by whoever follows it.
             let before = before.remove(name).filter(|before| before.entries == app.entries);
@@ -48,28 +60,34 @@ impl All {
         }
     }
 
-    /// Takes changes in, which may have been taken in before. `false`: what comes out is not what the server has.
-    pub(crate) fn apply(&mut self, document: Document) -> bool {
-        self.version += 1;
-        let hash = document.hash;
-        for read in document.entries {
-            let Ok(entry) = &read else { return false };
-            let (name, key) = name_and_key(&read);
-            let app = self.apps.entry(name).or_default();
-            let known = app.entries.get(&key).and_then(|known| known.as_ref().as_ref().ok());
-            // An answer is kept by the server for a while, and what we know may be younger.
-            if known.is_some_and(|known| known.dirty > entry.dirty) {
-                continue;
-            }
-            if entry.action == Action::Deleted {
-                if app.entries.remove(&key).is_some() {
-                    app.version = self.version;
-                }
-            } else if known.is_none_or(|known| known != entry) {
-                app.entries.insert(key, Arc::new(read));
-                app.version = self.version;
-            }
+    /// Takes a change in, which may have been taken in before.
+    pub(crate) fn apply(&mut self, read: Read) {
+        let Ok(entry) = &read else {
+            self.uncountable = true;
+            return;
+        };
+        let (name, key) = name_and_key(&read);
+        let app = self.apps.entry(name).or_default();
+        let known = app.entries.get(&key).and_then(|known| known.as_ref().as_ref().ok());
+        // An answer is kept by the server for a while, and what we know may be younger.
+        if known.is_some_and(|known| known.dirty > entry.dirty) {
+            return;
         }
+        if entry.action == Action::Deleted {
+            if app.entries.remove(&key).is_none() {
+                return;
+            }
+        } else if known.is_none_or(|known| known != entry) {
+            app.entries.insert(key, Arc::new(read));
+        } else {
+            return;
+        }
+        self.version += 1;
+        app.version = self.version;
+    }
+
+    /// Whether that is what the server has, after all changes, by the counts that it tells.
+    pub(crate) fn adds_up(&self, hash: Option<&str>) -> bool {
         !self.uncountable && hash.is_some_and(|hash| hash == self.hash())
     }
 
@@ -106,8 +124,19 @@ mod tests {
         Entry { app: "BOOK".to_owned(), instance_id: key.to_owned(), dirty, status, ..Entry::default() }
     }
 
-    fn document(hash: &str, entries: impl IntoIterator<Item = Entry>) -> Document {
-        Document { hash: Some(hash.to_owned()), entries: entries.into_iter().map(Ok).collect() }
+    fn replace(all: &mut All, entries: impl IntoIterator<Item = Read>) {
+        let mut anew = Anew::default();
+        for read in entries {
+            all.add(&mut anew, read);
+        }
+        all.replace(anew);
+    }
+
+    fn apply(all: &mut All, hash: &str, entries: impl IntoIterator<Item = Entry>) -> bool {
+        for entry in entries {
+            all.apply(Ok(entry));
+        }
+        all.adds_up(Some(hash))
     }
 
     fn gone(entry: Entry) -> Entry {
@@ -121,17 +150,17 @@ mod tests {
     #[test]
     fn the_same_changes_again_change_nothing() {
         let mut all = All::default();
-        all.replace(document("", [entry("a", 1, Status::Up), entry("b", 1, Status::Down)]));
-        let changes = || {
-            document("STARTING_1_UP_1_", [entry("c", 2, Status::Starting), gone(entry("b", 1, Status::Down))])
-        };
-        assert!(all.apply(changes()));
+        replace(&mut all, [Ok(entry("a", 1, Status::Up)), Ok(entry("b", 1, Status::Down))]);
+        let changes = || [entry("c", 2, Status::Starting), gone(entry("b", 1, Status::Down))];
+        assert!(apply(&mut all, "STARTING_1_UP_1_", changes()));
         let version = all.version("BOOK");
         for _ in 0..3 {
-            assert!(all.apply(changes()));
+            assert!(apply(&mut all, "STARTING_1_UP_1_", changes()));
             assert_eq!((all.version("BOOK"), keys(&all)), (version, vec!["a", "c"]));
         }
-        all.replace(document("", [entry("a", 1, Status::Up), entry("c", 2, Status::Starting)]));
+        let before: Vec<_> = all.entries("BOOK").cloned().collect();
+        replace(&mut all, [Ok(entry("a", 1, Status::Up)), Ok(entry("c", 2, Status::Starting))]);
+        assert!(all.entries("BOOK").zip(&before).all(|(now, before)| Arc::ptr_eq(now, before)));
         assert_eq!(all.version("BOOK"), version, "what is the same is no change");
     }
 
@@ -140,34 +169,32 @@ mod tests {
         let all =
             [Status::Up, Status::Unknown, Status::Starting, Status::Down, Status::OutOfService, Status::Up];
         let mut known = All::default();
-        known.replace(document(
-            "",
-            all.into_iter().zip(["a", "b", "c", "d", "e", "f"]).map(|(status, id)| entry(id, 1, status)),
-        ));
+        let ids = ["a", "b", "c", "d", "e", "f"];
+        replace(&mut known, all.into_iter().zip(ids).map(|(status, id)| Ok(entry(id, 1, status))));
         assert_eq!(known.hash(), "DOWN_1_OUT_OF_SERVICE_1_STARTING_1_UNKNOWN_1_UP_2_");
     }
 
     #[test]
     fn what_does_not_come_out_right_says_so() {
         let mut all = All::default();
-        all.replace(document("", [entry("a", 1, Status::Up)]));
+        replace(&mut all, [Ok(entry("a", 1, Status::Up))]);
         // The server has another that the changes do not tell of any more.
-        assert!(!all.apply(document("UP_2_", [])));
-        assert!(all.apply(document("UP_1_", [])));
+        assert!(!apply(&mut all, "UP_2_", []));
+        assert!(apply(&mut all, "UP_1_", []));
         let bad = crate::wire::Bad { app: "BOOK".to_owned(), name: "x".to_owned(), why: "odd".to_owned() };
-        all.replace(Document { hash: None, entries: vec![Ok(entry("a", 1, Status::Up)), Err(bad)] });
-        assert!(!all.apply(document("UP_2_", [])), "nobody knows how it counts");
+        replace(&mut all, [Ok(entry("a", 1, Status::Up)), Err(bad)]);
+        assert!(!apply(&mut all, "UP_2_", []), "nobody knows how it counts");
         assert_eq!(all.entries("BOOK").count(), 2);
     }
 
     #[test]
     fn an_old_answer_undoes_nothing_that_is_younger() {
         let mut all = All::default();
-        all.replace(document("", [entry("a", 5, Status::Up)]));
-        assert!(all.apply(document("UP_1_", [entry("a", 4, Status::Down)])));
-        assert!(all.apply(document("UP_1_", [gone(entry("a", 4, Status::Up))])));
+        replace(&mut all, [Ok(entry("a", 5, Status::Up))]);
+        assert!(apply(&mut all, "UP_1_", [entry("a", 4, Status::Down)]));
+        assert!(apply(&mut all, "UP_1_", [gone(entry("a", 4, Status::Up))]));
         assert_eq!(keys(&all), ["a"]);
-        assert!(all.apply(document("", [gone(entry("a", 5, Status::Up))])));
+        assert!(apply(&mut all, "", [gone(entry("a", 5, Status::Up))]));
         assert!(keys(&all).is_empty());
     }
 }

@@ -13,7 +13,7 @@ use crate::config::POLL;
 use crate::group::{Fetch, Group};
 use crate::registry::EurekaProtocol;
 use crate::servers::{Order, Server, Servers};
-use crate::wire::Taking;
+use crate::wire::{Format, Taking};
 
 /// Eureka as a registry: [`Eureka::builder`] makes one in code, as [`open`](crate::open) does from a URL.
 #[derive(Debug)]
@@ -37,6 +37,13 @@ pub(crate) fn default_settings() -> Settings {
     settings
 }
 
+/// A server, and in which zone it is, if that is told.
+#[derive(Debug, Clone)]
+pub(crate) struct Host {
+    pub(crate) address: Address,
+    pub(crate) zone: Option<String>,
+}
+
 /// Collects what a registry in Eureka needs.
 ///
 /// ```
@@ -53,9 +60,12 @@ pub(crate) fn default_settings() -> Settings {
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing before build()"]
 pub struct Builder {
-    hosts: Vec<Address>,
+    hosts: Vec<Host>,
     path: String,
+    /// Whose servers are asked first.
+    zone: Option<String>,
     order: Order,
+    format: Format,
     fetch: Fetch,
     taking: Taking,
     poll: Duration,
@@ -64,11 +74,13 @@ pub struct Builder {
 }
 
 impl Builder {
-    pub(crate) fn new(hosts: Vec<Address>, path: &str) -> Self {
+    pub(crate) fn new(hosts: Vec<Host>, path: &str) -> Self {
         Self {
             hosts,
             path: path.to_owned(),
+            zone: None,
             order: Order::default(),
+            format: Format::default(),
             fetch: Fetch::default(),
             taking: Taking::default(),
             poll: Duration::from_secs(30),
@@ -85,13 +97,50 @@ impl Builder {
     where
         A: TryInto<Address, Error: Into<Error>>,
     {
-        self.hosts.push(host.try_into().map_err(Into::into)?);
+        self.hosts.push(Host { address: host.try_into().map_err(Into::into)?, zone: None });
         Ok(self)
     }
 
-    /// Sets which server is asked first.
+    /// Adds a server that is in a zone.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid): no address.
+    pub fn host_in<A>(mut self, zone: &str, host: A) -> Result<Self>
+    where
+        A: TryInto<Address, Error: Into<Error>>,
+    {
+        let address = host.try_into().map_err(Into::into)?;
+        self.hosts.push(Host { address, zone: Some(zone.to_owned()) });
+        Ok(self)
+    }
+
+    /// Asks the servers of a zone, one's own, before all others.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> callsign_core::Result<()> {
+    /// use callsign_eureka::Eureka;
+    ///
+    /// let servers = Eureka::builder("/eureka").host_in("eu-1", "10.1.0.1:8761")?.host_in("eu-2", "10.2.0.1:8761")?;
+    /// let registry = servers.zone("eu-2").build()?;
+    /// # drop(registry);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn zone(mut self, own: &str) -> Self {
+        self.zone = Some(own.to_owned());
+        self
+    }
+
+    /// Sets which server is asked first, of one's own zone where that is known.
     pub fn order(mut self, order: Order) -> Self {
         self.order = order;
+        self
+    }
+
+    /// Sets how instances are written.
+    pub fn format(mut self, format: Format) -> Self {
+        self.format = format;
         self
     }
 
@@ -145,7 +194,7 @@ impl Builder {
     /// machine in the clear, or certificates that are of no use.
     /// [`Unsupported`](ErrorKind::Unsupported): TLS, in a build without the feature `tls`; or no Tokio runtime.
     pub fn build(self) -> Result<Registry> {
-        let hosts: Vec<_> = self.hosts.iter().map(ToString::to_string).collect();
+        let hosts: Vec<_> = self.hosts.iter().map(|host| host.address.to_string()).collect();
         let name = format!("eureka://{}/{}", hosts.join(","), self.path.trim_matches('/'));
         self.build_named(name)
     }
@@ -160,7 +209,8 @@ impl Builder {
                 self.poll, POLL.0
             )));
         }
-        self.access.check(&name, &self.hosts)?;
+        let addresses: Vec<_> = self.hosts.iter().map(|host| host.address.clone()).collect();
+        self.access.check(&name, &addresses)?;
         let runtime = Handle::try_current().map_err(|error| {
             let what =
                 format!("registry {name} needs a Tokio runtime: open it inside #[tokio::main] or block_on");
@@ -169,9 +219,13 @@ impl Builder {
         if self.order == Order::Random {
             fastrand::shuffle(&mut self.hosts);
         }
+        if let Some(own) = &self.zone {
+            // Stable: those of a zone stay in order.
+            self.hosts.sort_by_key(|host| host.zone.as_ref() != Some(own));
+        }
         let mut all = Vec::new();
-        for host in self.hosts {
-            let (name, target) = (host.to_string(), Target::Tcp(host));
+        for Host { address, .. } in self.hosts {
+            let (name, target) = (address.to_string(), Target::Tcp(address));
             let connector = self.access.connector(&["http/1.1"])?;
             all.push(Server { http: HttpClient::new(&target, connector, &runtime), name });
         }
@@ -179,6 +233,7 @@ impl Builder {
         let protocol = EurekaProtocol {
             group: Group::new(servers.clone(), self.fetch),
             servers,
+            format: self.format,
             taking: Arc::new(self.taking),
             poll: self.poll,
             settings: self.settings,

@@ -10,10 +10,10 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::all::All;
-use crate::listing::Origin;
-use crate::servers::{Answered, Ask, Servers};
-use crate::wire::{Document, read};
+use crate::all::{All, Anew};
+use crate::ask::{Ask, Origin};
+use crate::servers::Servers;
+use crate::wire::read_each;
 
 /// Changes can be missed in ways that no sum of them tells: so often everything is listed anew.
 const FULL: Duration = Duration::from_secs(300);
@@ -127,7 +127,6 @@ impl Shared {
     }
 
     async fn refresh(&mut self, servers: &Servers, what: &str) -> Result<()> {
-        let asked = Instant::now();
         let due = self.broken || self.full_at.is_none_or(|at| at.elapsed() > FULL);
         if let Some(before) = self.from.filter(|from| !due && from.asked.elapsed() < TOLD) {
             let ask = Ask::get(&["apps", "delta"]).list();
@@ -135,11 +134,17 @@ impl Shared {
             // Some servers tell of no changes, and say so by 403.
             let told = !answered.is_absent() && answered.answer.status.as_u16() != 403;
             if told {
-                let (document, origin) = understood(servers, what, answered)?;
+                let answered = servers.checked(what, answered)?;
+                let (asked, origin) = (answered.asked, answered.origin());
                 // Changes are of no use to who has not heard the whole of the same server.
-                if origin == before.origin && self.all.apply(document) {
-                    self.from = Some(Fetched { origin, asked, answered: Instant::now() });
-                    return Ok(());
+                if origin == before.origin {
+                    let all = &mut self.all;
+                    let hash = read_each(&answered.answer.body, |read| all.apply(read));
+                    let hash = hash.map_err(|why| servers.malformed(what, answered.by, why))?;
+                    if self.all.adds_up(hash.as_deref()) {
+                        self.from = Some(Fetched { origin, asked, answered: Instant::now() });
+                        return Ok(());
+                    }
                 }
                 debug!(
                     server = servers.name(origin.server),
@@ -151,17 +156,15 @@ impl Shared {
         if answered.is_absent() {
             servers.prove(what).await?;
         }
-        let (document, origin) = understood(servers, what, answered)?;
-        self.all.replace(document);
+        let answered = servers.checked(what, answered)?;
+        let (asked, origin) = (answered.asked, answered.origin());
+        let mut anew = Anew::default();
+        read_each(&answered.answer.body, |read| self.all.add(&mut anew, read))
+            .map_err(|why| servers.malformed(what, answered.by, why))?;
+        self.all.replace(anew);
         self.from = Some(Fetched { origin, asked, answered: Instant::now() });
         self.full_at = Some(asked);
         self.broken = false;
         Ok(())
     }
-}
-
-fn understood(servers: &Servers, what: &str, answered: Answered) -> Result<(Document, Origin)> {
-    let answered = servers.checked(what, answered)?;
-    let document = read(&answered.answer.body).map_err(|why| servers.malformed(what, answered.by, why))?;
-    Ok((document, Origin { server: answered.by, since: answered.answer.unbroken_since }))
 }

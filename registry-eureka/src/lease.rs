@@ -13,9 +13,10 @@ use http::Method;
 use tokio::time::sleep;
 use tracing::info;
 
+use crate::ask::Ask;
 use crate::own::Own;
-use crate::servers::{Answered, Ask, Servers};
-use crate::wire::{Entry, Status, encode, instance_id, new_incarnation};
+use crate::servers::Servers;
+use crate::wire::{Entry, Format, Status, encode, instance_id, new_incarnation};
 
 /// How often it is looked whether a write that was not answered came to be after all.
 const LOOKS: u32 = 3;
@@ -24,6 +25,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct EurekaLease {
     own: Own,
+    format: Format,
     /// What Eureka is told: it believes each renewal for twice as long.
     lease: Duration,
     /// When what was written last was changed, in milliseconds; servers keep what is newer.
@@ -38,7 +40,7 @@ pub(crate) struct EurekaLease {
 }
 
 impl EurekaLease {
-    pub(crate) fn new(servers: Servers, instance: &Instance, ttl: Duration) -> Self {
+    pub(crate) fn new(servers: Servers, format: Format, instance: &Instance, ttl: Duration) -> Self {
         let own = Own {
             servers,
             app: instance.service().as_str().to_ascii_uppercase(),
@@ -48,6 +50,7 @@ impl EurekaLease {
         };
         Self {
             own,
+            format,
             lease: Duration::from_secs((ttl.as_secs() / 2).max(1)),
             dirty: 0,
             status: Status::Unknown,
@@ -75,12 +78,12 @@ impl EurekaLease {
         let (servers, what) = (self.own.servers.clone(), self.own.what.clone());
         self.unsure = true;
         let sent = async move {
-            let Answered { answer, by } = servers.ask(&what, &ask).await?;
+            let answered = servers.ask(&what, &ask).await?;
             // Whatever it is, it was answered.
-            if answer.status.as_u16() == 404 {
-                return Ok(answer);
+            if answered.is_absent() {
+                return Ok(answered.answer);
             }
-            servers.checked(&what, Answered { answer, by }).map(|answered| answered.answer)
+            servers.checked(&what, answered).map(|answered| answered.answer)
         };
         let answer = self.pending.send(sent).await;
         self.unsure = answer.as_ref().is_err_and(Error::is_temporary);
@@ -89,7 +92,7 @@ impl EurekaLease {
 
     /// Writes the entry, newer than what was `found`.
     async fn tell(&mut self, instance: &Instance, found: Option<&Entry>) -> Result<()> {
-        let told = encode(instance, self.own.mark(), self.was_up)?;
+        let told = encode(self.format, instance, self.own.mark(), self.was_up)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
         let before = self.dirty.max(found.map_or(0, |found| found.dirty));
@@ -179,7 +182,7 @@ impl Lease for EurekaLease {
     async fn verify(&mut self, instance: &Instance) -> Result<Kept> {
         self.settle().await;
         let (kept, found) = self.look().await?;
-        let told = encode(instance, self.own.mark(), self.was_up)?;
+        let told = encode(self.format, instance, self.own.mark(), self.was_up)?;
         Ok(match (kept, found) {
             (Kept::Kept, Some(found)) if !found.is(&told) => Kept::Lost,
             (kept, _) => kept,

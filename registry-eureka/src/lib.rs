@@ -13,12 +13,14 @@
 //! ```
 //!
 //! An instance is one of Eureka's, of the application with its service's name, renewed by its owner. Eureka tells of no
-//! change by itself: what is watched is asked for again and again.
+//! change by itself: what is watched is asked for again and again. [`Format`] says what is written; what is read is
+//! recognised by its content.
 //!
 //! When to ask again after a failure, what to keep in an outage and when to register anew is decided by the drivers of
 //! `callsign-core`; this crate spawns no task.
 
 mod all;
+mod ask;
 mod builder;
 mod config;
 mod error;
@@ -35,3 +37,4 @@ pub use builder::{Builder, Eureka};
 pub use config::open;
 pub use group::Fetch;
 pub use servers::Order;
+pub use wire::Format;

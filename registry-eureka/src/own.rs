@@ -3,7 +3,8 @@
 use callsign_core::{Kept, Result};
 use http::Method;
 
-use crate::servers::{Ask, Servers};
+use crate::ask::Ask;
+use crate::servers::Servers;
 use crate::wire::{Entry, read};
 
 #[derive(Debug)]
@@ -33,8 +34,8 @@ impl Own {
         }
         let answered = self.servers.checked(&self.what, answered)?;
         let say = |why: String| self.servers.malformed(&self.what, answered.by, why);
-        let document = read(&answered.answer.body).map_err(say)?;
-        match document.entries.into_iter().next() {
+        let entries = read(&answered.answer.body).map_err(say)?;
+        match entries.into_iter().next() {
             Some(Ok(entry)) => Ok(Some(entry)),
             // It is somebody's, whatever it is.
             Some(Err(_)) => Ok(Some(Entry::default())),

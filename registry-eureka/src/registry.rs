@@ -10,12 +10,13 @@ use callsign_core::{
 };
 use http::Method;
 
+use crate::ask::{Answered, Ask};
 use crate::group::{Group, Member};
 use crate::lease::EurekaLease;
 use crate::listing::Listing;
-use crate::servers::{Answered, Ask, Servers};
+use crate::servers::Servers;
 use crate::source::EurekaSource;
-use crate::wire::{Document, Entry, Found, Taking, decode, encode, name_of, new_incarnation, read};
+use crate::wire::{Entry, Format, Found, Taking, decode, encode, name_of, new_incarnation, read_each};
 
 /// The service that a check registers for a moment.
 const PROBE: &str = "callsign-check";
@@ -24,17 +25,22 @@ const PROBE: &str = "callsign-check";
 pub(crate) struct EurekaProtocol {
     pub(crate) servers: Servers,
     pub(crate) group: Arc<Group>,
+    pub(crate) format: Format,
     pub(crate) taking: Arc<Taking>,
     pub(crate) poll: Duration,
     pub(crate) settings: Settings,
 }
 
 impl EurekaProtocol {
-    fn parsed(&self, what: &str, answered: &Answered) -> Result<Document> {
+    /// Those entries of an answer that can be read.
+    fn entries(&self, what: &str, answered: &Answered) -> Result<Vec<Entry>> {
         if answered.is_absent() {
-            return Ok(Document::default());
+            return Ok(Vec::new());
         }
-        read(&answered.answer.body).map_err(|why| self.servers.malformed(what, answered.by, why))
+        let mut entries = Vec::new();
+        read_each(&answered.answer.body, |read| entries.extend(read.ok()))
+            .map_err(|why| self.servers.malformed(what, answered.by, why))?;
+        Ok(entries)
     }
 
     /// All that is registered and can be read.
@@ -44,7 +50,7 @@ impl EurekaProtocol {
             self.servers.prove(what).await?;
         }
         let answered = self.servers.checked(what, answered)?;
-        Ok(self.parsed(what, &answered)?.entries.into_iter().filter_map(Result::ok).collect())
+        self.entries(what, &answered)
     }
 
     async fn reach(&self) -> Result<String> {
@@ -62,7 +68,7 @@ impl EurekaProtocol {
         let id = format!("{PROBE}:{:016x}", fastrand::u64(..));
         // Never up, so that nobody ever calls it.
         let probe = Instance::new(PROBE, "127.0.0.1:1")?.with_id(&id)?.with_state(State::Down);
-        let told = encode(&probe, &new_incarnation(), false)?;
+        let told = encode(self.format, &probe, &new_incarnation(), false)?;
         let lease = Duration::from_secs(10);
         let ask = Ask::new(Method::POST, &["apps", &told.app]).body(told.json(lease, lease, 0));
         let answered = self.servers.ask(what, &ask).await?;
@@ -86,7 +92,7 @@ impl Protocol for EurekaProtocol {
     }
 
     fn lease(&self, instance: &Instance) -> EurekaLease {
-        EurekaLease::new(self.servers.clone(), instance, self.settings.ttl)
+        EurekaLease::new(self.servers.clone(), self.format, instance, self.settings.ttl)
     }
 
     fn settings(&self) -> &Settings {
@@ -108,7 +114,7 @@ impl Protocol for EurekaProtocol {
         let app = service.as_str().to_ascii_uppercase();
         let answered = self.servers.found(&what, &Ask::get(&["apps", &app])).await?;
         let mut removed = false;
-        for entry in self.parsed(&what, &answered)?.entries.into_iter().filter_map(Result::ok) {
+        for entry in self.entries(&what, &answered)? {
             let stands_for = decode(service, &entry, &self.taking).is_ok_and(|found| match found {
                 Found::Listed(instance) | Found::Away(instance) => instance.id() == id,
             });

@@ -3,25 +3,20 @@
 //! One of them is asked for as long as it answers; one that failed is asked last for a while.
 
 use std::fmt;
-use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use bytes::Bytes;
 use callsign_core::{CredentialProvider, Error, ErrorKind, HttpAnswer, HttpClient, Result};
-use flate2::read::GzDecoder;
-use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::Instant;
 use tracing::debug;
 
+use crate::ask::{Answered, Ask, inflated};
 use crate::error::refusal;
 
-/// What may stand in a segment of a path, or in a query's value, as it is.
-const AS_IT_IS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// How long one that failed is asked after all others.
 const QUARANTINE: Duration = Duration::from_secs(30);
 /// So many are tried for one request.
@@ -31,14 +26,11 @@ const SUSPECT: Duration = Duration::from_secs(1);
 /// The least that each of several gets of the time there is.
 const LEAST: Duration = Duration::from_secs(1);
 
-/// The largest list that is taken in: some hundred thousand instances.
-const MOST: usize = 128 << 20;
-
 /// Which server is asked first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Order {
-    /// The first that is given, as long as it answers: put those of the own zone first.
+    /// The first that is given, as long as it answers.
     #[default]
     Given,
     /// Any, so that many clients spread over all of them.
@@ -80,60 +72,6 @@ struct State {
 impl fmt::Debug for Servers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.0.all.iter().map(|(server, _)| &server.name)).finish()
-    }
-}
-
-/// A request.
-#[derive(Debug, Clone)]
-pub(crate) struct Ask {
-    method: Method,
-    path: String,
-    body: Bytes,
-    list: bool,
-}
-
-impl Ask {
-    /// From segments below the base path, which are escaped.
-    pub(crate) fn new(method: Method, segments: &[&str]) -> Self {
-        let segments = segments.iter().map(|segment| format!("/{}", utf8_percent_encode(segment, AS_IT_IS)));
-        Self { method, path: segments.collect(), body: Bytes::new(), list: false }
-    }
-
-    pub(crate) fn get(segments: &[&str]) -> Self {
-        Self::new(Method::GET, segments)
-    }
-
-    /// With one more pair in the query.
-    pub(crate) fn with(mut self, key: &str, value: &str) -> Self {
-        self.path.push(if self.path.contains('?') { '&' } else { '?' });
-        self.path.push_str(key);
-        self.path.push('=');
-        self.path.extend(utf8_percent_encode(value, AS_IT_IS));
-        self
-    }
-
-    pub(crate) fn body(mut self, body: Vec<u8>) -> Self {
-        self.body = body.into();
-        self
-    }
-
-    /// One that may take its time, and takes turns with others such alone: renewals must not wait for it.
-    pub(crate) fn list(mut self) -> Self {
-        self.list = true;
-        self
-    }
-}
-
-/// An answer, and by which server.
-#[derive(Debug, Clone)]
-pub(crate) struct Answered {
-    pub(crate) answer: HttpAnswer,
-    pub(crate) by: usize,
-}
-
-impl Answered {
-    pub(crate) fn is_absent(&self) -> bool {
-        self.answer.status.as_u16() == 404
     }
 }
 
@@ -189,16 +127,18 @@ impl Servers {
         let each = (self.0.timeout / tries).max(LEAST.min(self.0.timeout));
         let mut last = None;
         for server in order {
+            let asked = Instant::now();
             let answer = self.ask_one(server, what, ask, authorization.as_ref(), each).await;
             let failed = answer.as_ref().map_or(true, |answer| answer.status.as_u16() >= 500);
+            let answered = answer.map(|answer| Answered { answer, by: server, asked });
             if failed {
                 self.note(server, |state| state.failed_at = Some(Instant::now()));
                 debug!(server = self.name(server), what, "a server of Eureka failed");
-                last = Some(answer.map(|answer| Answered { answer, by: server }));
+                last = Some(answered);
                 continue;
             }
             self.note(server, |state| state.failed_at = None);
-            return answer.map(|answer| Answered { answer, by: server });
+            return answered;
         }
         last.unwrap_or_else(|| Err(Error::invalid("no server of Eureka is given")))
     }
@@ -235,7 +175,7 @@ impl Servers {
         let answer = http.send(what, request, within).await;
         suspicion.allay();
         answer
-            .and_then(|answer| inflated(answer, what, &asked.name))
+            .and_then(|answer| inflated(answer).map_err(|why| self.malformed(what, server, why)))
             .map_err(|error| error.context("Eureka's server"))
     }
 
@@ -301,28 +241,6 @@ impl Servers {
         let text = format!("server {}, {what}: this is no answer of Eureka: {why}", self.name(by));
         Error::new(ErrorKind::Malformed, text)
     }
-}
-
-/// An answer as it was before it was compressed.
-fn inflated(mut answer: HttpAnswer, what: &str, server: &str) -> Result<HttpAnswer> {
-    let gzip =
-        answer.headers.get(CONTENT_ENCODING).is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"gzip"));
-    if !gzip || answer.body.is_empty() {
-        return Ok(answer);
-    }
-    let malformed = |why: String| {
-        let text = format!("server {server}, {what}: the answer cannot be decompressed: {why}");
-        Error::new(ErrorKind::Malformed, text)
-    };
-    let mut text = Vec::with_capacity(answer.body.len().saturating_mul(8).min(MOST));
-    // One more than there may be tells that there is more.
-    let read = GzDecoder::new(&*answer.body).take(MOST as u64 + 1).read_to_end(&mut text);
-    read.map_err(|error| malformed(error.to_string()))?;
-    if text.len() > MOST {
-        return Err(malformed(format!("it has more than {MOST} bytes")));
-    }
-    answer.body = text.into();
-    Ok(answer)
 }
 
 /// Whoever drops a request that has waited for long takes the server for out of order: its next request goes elsewhere.

@@ -1,18 +1,19 @@
 //! [`EurekaSource`]: follows one service by asking for it again and again, or with all others for everything.
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use callsign_core::{Error, ErrorKind, Result, Source, Update};
 use tokio::time::{Instant, sleep_until};
 
+use crate::ask::{Ask, Origin};
 use crate::group::{Fetched, Member};
-use crate::listing::{Listing, Origin, Said, Told};
-use crate::servers::Ask;
-use crate::wire::{Document, read};
+use crate::listing::{Listing, Said, Told};
+use crate::wire::read_each;
 
-/// For each moment that an answer takes, this many pass until the next question.
+/// For each moment that an answer takes, this many pass until the next question. What a server takes that is of no use
+/// does not count: whoever had to go to another has waited enough.
 const SHARE: u32 = 2;
 
 #[derive(Debug)]
@@ -26,14 +27,17 @@ pub(crate) struct EurekaSource {
     next_at: Instant,
     /// The last answer, of which nothing new can come.
     last: Option<Last>,
-    /// When everything was asked for that was read last.
+    prints: RandomState,
+    /// When it was asked for what was read last.
     asked: Option<Instant>,
+    /// Since when that was answered and read, as if it had been done in one go.
+    busy_since: Instant,
 }
 
 #[derive(Debug, PartialEq)]
 enum Last {
-    /// All of it.
-    One(Origin, Bytes),
+    /// A hash of all of it, with keys that nobody knows.
+    One(Origin, u64),
     /// When the service changed last.
     All(Origin, u64),
 }
@@ -50,7 +54,9 @@ impl EurekaSource {
             rng,
             next_at: Instant::now(),
             last: None,
+            prints: RandomState::new(),
             asked: None,
+            busy_since: Instant::now(),
         }
     }
 
@@ -71,23 +77,23 @@ impl EurekaSource {
     }
 
     async fn ask_for_one(&mut self) -> Result<Said> {
-        self.asked = None;
         let ask = Ask::get(&["apps", &self.app]).list();
         let servers = self.member.servers();
         let answered = servers.found(&self.what, &ask).await?;
-        let (by, answer) = (answered.by, &answered.answer);
-        let origin = Origin { server: by, since: answer.unbroken_since };
-        let last = Last::One(origin, answer.body.clone());
+        let origin = answered.origin();
+        (self.asked, self.busy_since) = (Some(answered.asked), answered.asked);
+        let body = &answered.answer.body;
+        let last = Last::One(origin, self.prints.hash_one(body));
         if self.last.as_ref() == Some(&last) && !self.listing.is_unfinished() {
             return Ok(Said::Nothing);
         }
-        let document = if answered.is_absent() {
-            Document::default()
-        } else {
-            read(&answer.body).map_err(|why| servers.malformed(&self.what, by, why))?
-        };
+        let mut round = self.listing.round();
+        if !answered.is_absent() {
+            read_each(body, |read| self.listing.add(&mut round, Told::Once(&read)))
+                .map_err(|why| servers.malformed(&self.what, origin.server, why))?;
+        }
         self.last = Some(last);
-        Ok(self.listing.take(document.entries.iter().map(Told::Once), origin, Instant::now()))
+        Ok(self.listing.finish(round, origin, Instant::now()))
     }
 
     async fn ask_for_all(&mut self) -> Result<Said> {
@@ -95,13 +101,19 @@ impl EurekaSource {
         let after = self.asked.unwrap_or_else(Instant::now);
         let shared = self.member.fetch(&self.what, after).await?;
         let Some(Fetched { origin, asked, answered }) = shared.from() else { return Ok(Said::Nothing) };
+        let now = Instant::now();
         self.asked = Some(asked);
+        self.busy_since = now.checked_sub(answered - asked).unwrap_or(now);
         let last = Last::All(origin, shared.all().version(&self.app));
         if self.last.as_ref() == Some(&last) && !self.listing.is_unfinished() {
             return Ok(Said::Nothing);
         }
+        let mut round = self.listing.round();
+        for kept in shared.all().entries(&self.app) {
+            self.listing.add(&mut round, Told::Kept(kept));
+        }
         self.last = Some(last);
-        Ok(self.listing.take(shared.all().entries(&self.app).map(Told::Kept), origin, answered))
+        Ok(self.listing.finish(round, origin, answered))
     }
 }
 
@@ -110,15 +122,15 @@ impl Source for EurekaSource {
     async fn next(&mut self) -> Result<Update> {
         loop {
             sleep_until(self.next_at).await;
-            let began = Instant::now();
             let asked = self.ask().await;
             if asked.is_err() {
                 self.relist();
                 self.listing.failed();
             } else {
                 let pause = self.poll.mul_f64(0.8 + 0.4 * self.rng.f64());
-                let (now, asked) = (Instant::now(), self.asked.unwrap_or(began));
-                self.next_at = (asked + pause).max(now + began.elapsed() * SHARE);
+                let now = Instant::now();
+                self.next_at =
+                    (self.asked.unwrap_or(now) + pause).max(now + self.busy_since.elapsed() * SHARE);
             }
             if let Some(update) = asked? {
                 return Ok(update);

@@ -20,14 +20,20 @@ rows! {
 /// What only Eureka has: peers that tell each other, users of its own, and entries that stay though their owners died.
 mod alone {
     use std::collections::BTreeSet;
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;
 
     use callsign::{ErrorKind, Snapshot};
     use callsign_testkit::eureka::{Api, Eureka, EurekaFixture};
-    use callsign_testkit::fixture::Tuning;
+    use callsign_testkit::fixture::{Fixture, Served, Tuning};
     use callsign_testkit::record::confirmed;
     use callsign_testkit::wait::{eventually, until};
     use serde_json::json;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::task::JoinSet;
     use tokio::time::{Instant, sleep};
 
     use crate::cast::Cast;
@@ -110,6 +116,59 @@ mod alone {
             println!("measured: recovered from {kind:?} after {:?}", begun.elapsed());
         }
         cast.end_unharmed().await;
+    }
+
+    /// Something before a server that takes no more requests for now, as a limit of rates does: it counts them.
+    async fn limited() -> (SocketAddr, Arc<AtomicU64>, JoinSet<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (addr, refused) = (listener.local_addr().unwrap(), Arc::<AtomicU64>::default());
+        let (mut tasks, counted) = (JoinSet::new(), Arc::clone(&refused));
+        tasks.spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 4096];
+                if stream.read(&mut request).await.is_ok_and(|read| read > 0) {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                }
+                let answer = b"HTTP/1.1 503 \r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                let _ = stream.write_all(answer).await;
+            }
+        });
+        (addr, refused, tasks)
+    }
+
+    /// Row 17: requests are refused by 503: whoever follows says so, keeps what it has and does not press; whoever is
+    /// registered tries again in time.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn row_17_too_many_requests() {
+        let mut scene = Scene::<EurekaFixture>::set(TUNING).await;
+        let before = scene.fixture.written(&scene.cast.service).await.unwrap();
+        assert_eq!(before.len(), 4);
+        let (link, server) = (scene.fixture.link().unwrap(), scene.fixture.addr().await);
+        let (limit, refused, _limiting) = limited().await;
+        link.redirect(limit);
+        scene.goes_stale(Duration::from_secs(2)).await;
+        let exhausted = scene.cast.watch.snapshot();
+        let error = exhausted.freshness().error().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Exhausted, "{}", error.chain());
+        let (before_that, length) = (refused.load(Ordering::Relaxed), long(10, 60));
+        sleep(length).await;
+        let tries = refused.load(Ordering::Relaxed) - before_that;
+        println!("measured: {tries} tries of a watch in {length:?}");
+        assert!(tries <= length.as_secs(), "{tries} tries: one in a second, or fewer");
+        assert_eq!(scene.cast.watch.snapshot().len(), 4);
+        // All who are registered are refused once, and answered when they try again.
+        let (limit, refused, _limiting) = limited().await;
+        scene.servers_link.redirect(limit);
+        let each = async || refused.load(Ordering::Relaxed) >= 4;
+        eventually(TTL, "all are refused", each).await;
+        scene.servers_link.redirect(server);
+        scene.fixture.link().unwrap().redirect(server);
+        scene.recovers(BACK).await;
+        sleep(TTL).await;
+        let after = scene.fixture.written(&scene.cast.service).await.unwrap();
+        assert_eq!(after, before, "nobody had to register again");
+        scene.cast.end_unharmed().await;
     }
 
     /// Row 25: Eureka takes mass death for a fault of the network, and lists the dead: calls go to who lives.

@@ -37,11 +37,25 @@ pub fn encode(instance: &Instance) -> Option<Vec<u8>> {
         name: instance.service().as_str(),
         version: instance.version().unwrap_or_default(),
         metadata: (!metadata.is_empty()).then_some(metadata),
-        // Kratos calls what has no scheme by none of its clients.
-        endpoints: [format!("{}://{}", instance.protocol().unwrap_or("grpc"), instance.address())],
+        endpoints: [endpoint(instance)],
         callsign: own.if_any(),
     };
     serde_json::to_vec(&kratos).ok()
+}
+
+/// Where Kratos finds an instance: what says no protocol is taken for gRPC, as Kratos calls what has no scheme by none of
+/// its clients.
+///
+/// ```
+/// use callsign_core::Instance;
+/// use callsign_core::formats::kratos::endpoint;
+///
+/// assert_eq!(endpoint(&Instance::new("book", "[::1]:9000")?), "grpc://[::1]:9000");
+/// # Ok::<(), callsign_core::Error>(())
+/// ```
+#[must_use]
+pub fn endpoint(instance: &Instance) -> String {
+    format!("{}://{}", instance.protocol().unwrap_or("grpc"), instance.address())
 }
 
 /// The fields of what Kratos wrote. Values, as the frameworks' types are not the only ones that are met.

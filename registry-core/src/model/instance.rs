@@ -120,7 +120,7 @@ impl FromStr for State {
 /// assert_eq!(instance.id().as_str(), "10.0.0.1:50051");
 /// # Ok::<(), callsign_core::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Instance {
     service: ServiceName,
     id: InstanceId,

@@ -97,11 +97,3 @@ pub(crate) struct Bad {
 
 /// An entry, or one that cannot be read.
 pub(crate) type Read = Result<Entry, Bad>;
-
-/// What a server answers: a list of all applications, of one, or one instance.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct Document {
-    /// How many instances there are of each status, in all of the registry.
-    pub(crate) hash: Option<String>,
-    pub(crate) entries: Vec<Read>,
-}

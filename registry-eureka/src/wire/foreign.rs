@@ -1,9 +1,10 @@
 //! Entries of others: Spring Cloud, Netflix, fargo (Go kit and Kitex), Kratos.
 
+use callsign_core::formats::{as_weight, is_ours_to_hold};
 use callsign_core::{Address, Instance, ServiceName, State};
 
 use super::entry::{Entry, Status};
-use super::{Found, Taking};
+use super::{Found, Taking, kratos};
 
 pub(super) fn decode(name: &ServiceName, entry: &Entry, taking: &Taking) -> Result<Found, String> {
     let say = |error: callsign_core::Error| error.to_string();
@@ -13,9 +14,11 @@ pub(super) fn decode(name: &ServiceName, entry: &Entry, taking: &Taking) -> Resu
     let port = secure.or(entry.port).ok_or("it has no port")?;
     let number = u32::try_from(port.number).map_err(|_| bad_port(port.number))?;
     let address = Address::new(host(entry), number).map_err(say)?;
+    let is_kratos = kratos::wrote(entry);
+    let said = is_kratos.then(|| kratos::protocol(name, entry, &address)).flatten();
     let mut instance = Instance::new(name, address).and_then(|it| it.with_id(entry.key())).map_err(say)?;
-    if secure.is_some() {
-        instance = instance.with_protocol("https").map_err(say)?;
+    if let Some(protocol) = said.as_deref().or(secure.map(|_| "https")) {
+        instance = instance.with_protocol(protocol).map_err(say)?;
     }
     if let Some(zone) = entry.meta("zone").filter(|zone| !zone.is_empty()) {
         instance = instance.with_zone(zone).map_err(say)?;
@@ -24,10 +27,10 @@ pub(super) fn decode(name: &ServiceName, entry: &Entry, taking: &Taking) -> Resu
     if let Some(version) = version.filter(|version| !version.is_empty()) {
         instance = instance.with_version(version).map_err(say)?;
     }
-    if let Some(weight) = entry.meta("weight").and_then(|weight| weight.parse().ok()) {
+    if let Some(weight) = entry.meta("weight").and_then(|weight| as_weight(&weight.into())) {
         instance = instance.with_weight(weight);
     }
-    let kept = |key: &str| !key.is_empty() && !key.starts_with(Instance::RESERVED_PREFIX);
+    let kept = |key: &str| is_ours_to_hold(key) && !(is_kratos && kratos::is_its(key));
     let metadata = entry.metadata.iter().filter(|(key, _)| kept(key));
     instance =
         instance.with_all_metadata(metadata.map(|(key, value)| (key.clone(), value.clone()))).map_err(say)?;

@@ -9,7 +9,7 @@ use serde::de::{Deserializer, Error as _, Visitor};
 use serde::{Deserialize, de};
 use serde_json::value::RawValue;
 
-use super::entry::{Action, Bad, Document, Entry, Port, Read, Status};
+use super::entry::{Action, Bad, Entry, Port, Read, Status};
 
 #[derive(Deserialize)]
 struct Top<'a> {
@@ -37,35 +37,35 @@ struct Application<'a> {
     instance: Option<&'a RawValue>,
 }
 
-/// Reads a document.
+/// Reads a document, and gives its entries away.
 ///
 /// # Errors
 /// It is none of Eureka's.
-pub(super) fn read(text: &str) -> Result<Document, String> {
+pub(super) fn read(text: &str, take: &mut dyn FnMut(Read)) -> Result<Option<String>, String> {
     let say = |error: serde_json::Error| error.to_string();
     let top: Top<'_> = serde_json::from_str(text).map_err(say)?;
-    let mut document = Document::default();
+    let mut hash = None;
     if let Some(all) = top.applications {
         let all: Applications<'_> = serde_json::from_str(all.get()).map_err(say)?;
-        document.hash = all.hash.map(Cow::into_owned);
+        hash = all.hash.map(Cow::into_owned);
         for application in several(all.application).map_err(say)? {
-            add(application, &mut document).map_err(say)?;
+            each(application, take).map_err(say)?;
         }
     } else if let Some(application) = top.application {
-        add(application, &mut document).map_err(say)?;
+        each(application, take).map_err(say)?;
     } else if let Some(instance) = top.instance {
-        document.entries.push(entry(instance, "", 0));
+        take(entry(instance, "", 0));
     } else {
         return Err("it has no applications".to_owned());
     }
-    Ok(document)
+    Ok(hash)
 }
 
-fn add(application: &RawValue, document: &mut Document) -> serde_json::Result<()> {
+fn each(application: &RawValue, take: &mut dyn FnMut(Read)) -> serde_json::Result<()> {
     let application: Application<'_> = serde_json::from_str(application.get())?;
     let name = application.name.as_deref().unwrap_or_default();
-    for instance in several(application.instance)? {
-        document.entries.push(entry(instance, name, document.entries.len()));
+    for (number, instance) in several(application.instance)?.into_iter().enumerate() {
+        take(entry(instance, name, number));
     }
     Ok(())
 }

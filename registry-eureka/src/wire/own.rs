@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::entry::{Entry, Status};
 use super::foreign::bad_port;
 use super::pack::{pack, unpack};
-use super::{Found, Taking};
+use super::{Format, Found, Taking, kratos};
 
 /// The mark: which registration wrote the entry. Those of one id are ordered by when they were made.
 const INCARNATION: &str = "callsign-incarnation";
@@ -135,11 +135,11 @@ impl Told {
     }
 }
 
-/// What a server is told of an instance. One that was never up is starting.
+/// What a server is told of an instance, with what readers of a format look for. One that was never up is starting.
 ///
 /// # Errors
 /// Metadata that cannot be written.
-pub(crate) fn encode(instance: &Instance, incarnation: &str, was_up: bool) -> Result<Told> {
+pub(crate) fn encode(format: Format, instance: &Instance, incarnation: &str, was_up: bool) -> Result<Told> {
     let (service, id, address) = (instance.service(), instance.id(), instance.address());
     let mut pairs = instance.metadata().clone();
     let mut added = Vec::new();
@@ -158,6 +158,11 @@ pub(crate) fn encode(instance: &Instance, incarnation: &str, was_up: bool) -> Re
     }
     if instance.weight() != 1 {
         also("weight", &instance.weight().to_string());
+    }
+    if format == Format::Kratos {
+        for (key, value) in kratos::says(instance) {
+            also(key, &value);
+        }
     }
     let mut say = |key: &str, value: Option<&str>| {
         pairs.extend(value.map(|value| (key.to_owned(), value.to_owned())));

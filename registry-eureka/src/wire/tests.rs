@@ -19,7 +19,7 @@ fn name(name: &str) -> ServiceName {
 }
 
 fn one(text: &str) -> Entry {
-    read(text.as_bytes()).unwrap().entries.remove(0).unwrap()
+    read(text.as_bytes()).unwrap().remove(0).unwrap()
 }
 
 fn listed(service: &str, entry: &Entry) -> Instance {
@@ -31,7 +31,11 @@ fn listed(service: &str, entry: &Entry) -> Instance {
 
 /// What a server makes of what it is told.
 fn stored(instance: &Instance, was_up: bool) -> Entry {
-    let told = encode(instance, "mark", was_up).unwrap();
+    stored_in(Format::Callsign, instance, was_up)
+}
+
+fn stored_in(format: Format, instance: &Instance, was_up: bool) -> Entry {
+    let told = encode(format, instance, "mark", was_up).unwrap();
     let json = told.json(Duration::from_secs(45), Duration::from_secs(30), 7);
     one(std::str::from_utf8(&json).unwrap())
 }
@@ -63,7 +67,7 @@ fn entries_of_others_are_read_by_their_conventions() {
 }
 
 fn read_hash(text: &str) -> Option<String> {
-    read(text.as_bytes()).unwrap().hash
+    read_each(text.as_bytes(), drop).unwrap()
 }
 
 #[test]
@@ -109,7 +113,7 @@ fn only_what_is_up_is_called() {
     let mut out = stored(&ours, true);
     (out.status, out.overridden) = (Status::OutOfService, Status::OutOfService);
     assert!(matches!(decode(&name("book"), &out, &Taking::default()).unwrap(), Found::Away(_)));
-    let told = encode(&ours, "mark", true).unwrap();
+    let told = encode(Format::Callsign, &ours, "mark", true).unwrap();
     assert!(out.is(&told));
     out.overridden = Status::Unknown;
     assert!(!out.is(&told));
@@ -119,19 +123,57 @@ fn only_what_is_up_is_called() {
 fn what_is_written_is_what_spring_writes() {
     let instance = Instance::new("Book", "10.0.0.1:50051").unwrap().with_protocol("grpc").unwrap();
     let instance = instance.with_weight(7).with_zone("z1").unwrap().with_metadata("team", "library").unwrap();
-    let told = encode(&instance, "mark", true).unwrap();
+    let told = encode(Format::Callsign, &instance, "mark", true).unwrap();
     let json = told.json(Duration::from_secs(45), Duration::from_secs(30), 7);
     let golden = r#"{"instance":{"app":"BOOK","countryId":1,"dataCenterInfo":{"@class":"com.netflix.appinfo.InstanceInfo$DefaultDataCenterInfo","name":"MyOwn"},"healthCheckUrl":"http://10.0.0.1:50051/","homePageUrl":"http://10.0.0.1:50051/","hostName":"10.0.0.1","instanceId":"10.0.0.1:50051","ipAddr":"10.0.0.1","isCoordinatingDiscoveryServer":false,"lastDirtyTimestamp":7,"lastUpdatedTimestamp":7,"leaseInfo":{"durationInSecs":45,"evictionTimestamp":0,"lastRenewalTimestamp":0,"registrationTimestamp":0,"renewalIntervalInSecs":30,"serviceUpTimestamp":0},"metadata":{"callsign-added":"zone,weight","callsign-incarnation":"mark","callsign-protocol":"grpc","callsign-service":"Book","callsign-weight":"7","callsign-zone":"z1","team":"library","weight":"7","zone":"z1"},"overriddenStatus":"UNKNOWN","port":{"$":50051,"@enabled":"true"},"securePort":{"$":443,"@enabled":"false"},"secureVipAddress":"book","sid":"na","status":"UP","statusPageUrl":"http://10.0.0.1:50051/","vipAddress":"book"}}"#;
     assert_eq!(String::from_utf8(json).unwrap(), golden);
     let secure = Instance::new("book", "[::1]:443").unwrap().with_protocol("grpcs").unwrap();
-    let json = String::from_utf8(encode(&secure, "m", true).unwrap().json(Duration::ZERO, Duration::ZERO, 0))
-        .unwrap();
+    let json = String::from_utf8(encode(Format::Callsign, &secure, "m", true).unwrap().json(
+        Duration::ZERO,
+        Duration::ZERO,
+        0,
+    ))
+    .unwrap();
     for part in
         [r#""securePort":{"$":443,"@enabled":"true"}"#, r#""https://[::1]:443/""#, r#""hostName":"::1""#]
     {
         assert!(json.contains(part), "{part}: {json}");
     }
     assert_eq!(name_of(&stored(&instance, true)), Some(name("Book")));
+}
+
+#[test]
+fn kratos_finds_all_that_it_looks_for() {
+    let instance = Instance::new("Book", "10.0.0.1:50051").unwrap().with_version("1.2").unwrap();
+    let entry = stored_in(Format::Kratos, &instance, true);
+    let metadata = serde_json::to_string(&entry.metadata).unwrap();
+    let golden = r#"{"Endpoints":"grpc://10.0.0.1:50051","ID":"10.0.0.1:50051","Name":"Book","Version":"1.2","agent":"go-eureka-client","callsign-added":"version,ID,Name,Version,Endpoints,agent","callsign-incarnation":"mark","callsign-service":"Book","callsign-version":"1.2","version":"1.2"}"#;
+    assert_eq!(metadata, golden);
+    assert_eq!(listed("Book", &entry), instance);
+    let secure = instance.with_protocol("grpcs").unwrap().with_metadata("Name", "another").unwrap();
+    let entry = stored_in(Format::Kratos, &secure, true);
+    assert_eq!(entry.meta("Endpoints"), Some("grpcs://10.0.0.1:50051"));
+    // What the owner says there itself stays.
+    assert_eq!(entry.meta("Name"), Some("another"));
+    assert_eq!(listed("Book", &entry), secure);
+}
+
+/// As Kratos' registry for Eureka fills in its structures: of an application with two endpoints and metadata, all entries
+/// say the endpoint that was written last.
+#[test]
+fn what_kratos_writes_is_read() {
+    let kratos = |port: u16| {
+        one(&format!(
+            r#"{{"instance":{{"instanceId":"10.0.0.1:BOOK:{port}","hostName":"BOOK","port":{{"$":{port},"@enabled":"true"}},"app":"BOOK","ipAddr":"10.0.0.1","vipAddress":"BOOK","status":"UP","securePort":{{"$":443,"@enabled":"false"}},"homePageUrl":"grpc://10.0.0.1:{port}/","statusPageUrl":"grpc://10.0.0.1:{port}/info","healthCheckUrl":"grpc://10.0.0.1:{port}/health","dataCenterInfo":{{"name":"MyOwn","@class":"com.netflix.appinfo.InstanceInfo$DefaultDataCenterInfo"}},"metadata":{{"Endpoints":"grpc://10.0.0.1:9000?isSecure=true","ID":"a1b2","Name":"book","Version":"v1","agent":"go-eureka-client","az":"z1","weight":"10"}}}}}}"#
+        ))
+    };
+    let read = listed("book", &kratos(9000));
+    assert_eq!((read.id().as_str(), &*read.address().to_string()), ("10.0.0.1:BOOK:9000", "10.0.0.1:9000"));
+    assert_eq!((read.protocol(), read.version(), read.weight()), (Some("grpcs"), Some("v1"), 10));
+    // As with Spring's the weight stays among it, too.
+    assert_eq!(read.metadata().keys().collect::<Vec<_>>(), ["az", "weight"]);
+    let other = listed("book", &kratos(8000));
+    assert_eq!((&*other.address().to_string(), other.protocol()), ("10.0.0.1:8000", None));
 }
 
 #[test]
@@ -152,13 +194,13 @@ fn ids_are_such_as_a_path_can_have() {
 fn a_bad_entry_spoils_no_other_and_says_why() {
     let text =
         SPRING.replace("[{", r#"[{"instanceId":"x","port":{"$":"many"}},{"metadata":{"a":{"b":"c"}}},{"#);
-    let document = read(text.as_bytes()).unwrap();
-    let bad: Vec<_> = document.entries.iter().filter_map(|read| read.as_ref().err()).collect();
-    assert_eq!(document.entries.len(), 3);
+    let entries = read(text.as_bytes()).unwrap();
+    let bad: Vec<_> = entries.iter().filter_map(|read| read.as_ref().err()).collect();
+    assert_eq!(entries.len(), 3);
     assert_eq!((bad[0].name.as_str(), bad[1].name.as_str()), ("x", "number 1"));
     assert!(bad[0].why.contains("a port is") && bad[0].app == "ORDERS", "{bad:?}");
     let xml = GO_KIT.replace(">8080<", ">many<");
-    let bad = read(xml.as_bytes()).unwrap().entries.remove(0).unwrap_err();
+    let bad = read(xml.as_bytes()).unwrap().remove(0).unwrap_err();
     assert!(bad.name == "10.0.0.1:addsvc:8080" && bad.why.contains("many"), "{bad:?}");
     let why = |change: &dyn Fn(&mut Entry)| {
         let mut entry = one(SPRING);
@@ -205,7 +247,7 @@ fn what_is_no_answer_of_eureka_says_what_it_is() {
         "<applications><versions__delta>1</versions__delta><apps__hashcode></apps__hashcode></applications>",
         "<applications/>",
     ] {
-        assert!(read(empty.as_bytes()).unwrap().entries.is_empty(), "{empty}");
+        assert!(read(empty.as_bytes()).unwrap().is_empty(), "{empty}");
     }
 }
 
@@ -219,7 +261,7 @@ proptest! {
         (zone, version, protocol) in (proptest::option::of("[a-z]{1,9}"), proptest::option::of("[0-9.]{1,9}"), proptest::option::of("grpcs?|https?")),
         state in prop_oneof![Just(State::Up), Just(State::Draining), Just(State::Down)],
         (id, address) in ("\\PC{1,30}", prop_oneof![Just("10.0.0.1:1"), Just("[::1]:65535"), Just("web.example.org:80")]),
-        was_up in any::<bool>(),
+        (was_up, format) in (any::<bool>(), prop_oneof![Just(Format::Callsign), Just(Format::Kratos)]),
     ) {
         let metadata = metadata.into_iter().filter(|(key, _)| !key.starts_with("callsign"));
         let Ok(mut instance) = Instance::new("Book", address).unwrap().with_all_metadata(metadata) else { return Ok(()) };
@@ -228,13 +270,13 @@ proptest! {
         if let Some(zone) = &zone { instance = instance.with_zone(zone).unwrap(); }
         if let Some(version) = &version { instance = instance.with_version(version).unwrap(); }
         if let Some(protocol) = &protocol { instance = instance.with_protocol(protocol).unwrap(); }
-        let entry = stored(&instance, was_up);
+        let entry = stored_in(format, &instance, was_up);
         // Nothing that would break the list for those who read XML.
         for (key, value) in &entry.metadata {
             prop_assert!(key.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c)), "{}", key);
             prop_assert!(value.chars().all(|c| c == '\t' || c == '\n' || (c >= ' ' && c != '\u{fffe}')), "{:?}", value);
         }
-        prop_assert!(entry.is(&encode(&instance, "mark", was_up).unwrap()));
+        prop_assert!(entry.is(&encode(format, &instance, "mark", was_up).unwrap()));
         prop_assert_eq!(listed("Book", &entry), instance);
     }
 

@@ -5,27 +5,28 @@ use quick_xml::Reader;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesStart, Event};
 
-use super::entry::{Action, Bad, Document, Entry, Port, Read, Status};
+use super::entry::{Action, Bad, Entry, Port, Read, Status};
 
 /// Eureka's own documents have nine levels.
 const DEEPEST: usize = 32;
 
-/// Reads a document.
+/// Reads a document, and gives its entries away.
 ///
 /// # Errors
 /// It is none of Eureka's.
-pub(super) fn read(text: &str) -> Result<Document, String> {
+pub(super) fn read(text: &str, take: &mut dyn FnMut(Read)) -> Result<Option<String>, String> {
     let mut reader = Reader::from_str(text);
-    let (mut document, mut known, mut depth) = (Document::default(), false, 0usize);
+    let (mut hash, mut number, mut known, mut depth) = (None, 0, false, 0usize);
     loop {
         match reader.read_event().map_err(|error| error.to_string())? {
             Event::Start(start) => match start.name().as_ref() {
                 "instance" => {
                     known = true;
                     let element = element(&mut reader, &start, depth)?;
-                    document.entries.push(entry(&element, document.entries.len()));
+                    take(entry(&element, number));
+                    number += 1;
                 }
-                "apps__hashcode" => document.hash = Some(element(&mut reader, &start, depth)?.text),
+                "apps__hashcode" => hash = Some(element(&mut reader, &start, depth)?.text),
                 name => {
                     known |= matches!(name, "applications" | "application");
                     depth += 1;
@@ -38,7 +39,7 @@ pub(super) fn read(text: &str) -> Result<Document, String> {
             Event::End(_) => depth = depth.saturating_sub(1),
             Event::DocType(_) => return Err("it has a document type".to_owned()),
             Event::Eof if depth > 0 => return Err("it ends in the middle".to_owned()),
-            Event::Eof if known => return Ok(document),
+            Event::Eof if known => return Ok(hash),
             Event::Eof => return Err("it has no applications".to_owned()),
             _ => {}
         }

@@ -12,7 +12,6 @@
 mod access;
 mod answers;
 mod production;
-mod scale;
 mod servers;
 mod statuses;
 

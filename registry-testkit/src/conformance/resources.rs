@@ -35,10 +35,20 @@ fn open_files() -> HashMap<String, usize> {
 /// The memory of this process that is in use now, in bytes.
 #[must_use]
 pub fn rss() -> usize {
+    status("VmRSS:")
+}
+
+/// The most that it ever was.
+#[must_use]
+pub fn peak() -> usize {
+    status("VmHWM:")
+}
+
+fn status(key: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(key));
     let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<usize>().ok());
-    kilobytes.expect("no VmRSS in /proc/self/status") * 1024
+    kilobytes.unwrap_or_else(|| panic!("no {key} in /proc/self/status")) * 1024
 }
 
 /// Each cycle waits for the publish interval, so that several run at a time.

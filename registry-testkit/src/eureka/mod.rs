@@ -62,6 +62,11 @@ impl EurekaFixture {
         Self { fetch: "all", ..self }
     }
 
+    /// Where the server is, past the link.
+    pub async fn addr(&self) -> SocketAddr {
+        self.server.lock().await.addr()
+    }
+
     /// Raw access to the server, past the link.
     #[must_use]
     pub fn raw(&self) -> &Api {
@@ -179,8 +184,7 @@ impl Served for EurekaFixture {
     }
 
     async fn another_link(&self) -> Proxy {
-        let addr = self.server.lock().await.addr();
-        Proxy::start(addr).await.unwrap()
+        Proxy::start(self.addr().await).await.unwrap()
     }
 
     fn open_via(&self, link: &Proxy, tuning: &Tuning) -> Result<Registry> {
