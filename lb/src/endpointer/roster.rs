@@ -16,7 +16,8 @@ use super::backoff::Backoff;
 use crate::error::{BoxError, DialError, DialErrors};
 use crate::factory::Key;
 use crate::ready::{Lack, ReadySet};
-use crate::slot::{Link, Slot, Stats};
+use crate::slot::{Link, Slot};
+use crate::stats::Stats;
 
 /// How far an instance's endpoint is.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::factory::Lifeline;
+use crate::picked::Measure;
 
 /// A roster under a memory registry, whose snapshots it takes when told to.
 struct Scene {
@@ -227,7 +228,7 @@ async fn late_news_is_no_news() {
     scene.succeed(&new, 2);
     scene.roster.cut(lifeline.key(), Instant::now());
     assert_eq!(scene.ready(), [1]);
-    assert_eq!(*scene.roster.ready_set().slots()[0].begin().unwrap(), 2);
+    assert_eq!(*scene.roster.ready_set().slots()[0].begin(Measure::NONE).unwrap(), 2);
 }
 
 /// A thousand that cannot be reached do not hold up one that is new, or one whose connection has just closed.

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use callsign_core::{Instance, InstanceWatch};
+use http::HeaderMap;
 use tonic::transport::Endpoint;
 
-use super::channel::{Channel, Pick};
+use super::channel::{Channel, KeyOf, Pick};
 use super::tonic_transport::{Configure, TonicTransport};
 use super::transport::{Connection, Dialler};
 use crate::balancer::Balancer;
+use crate::call::Key;
 use crate::endpointer::{Endpointer, EndpointerBuilder};
 use crate::policy::{Policy, RoundRobin};
 
@@ -21,6 +23,7 @@ type MakePick = Box<dyn FnOnce(Endpointer<Connection>) -> Box<dyn Pick> + Send>;
 pub struct ChannelBuilder {
     watch: InstanceWatch,
     policy: MakePick,
+    key: Option<KeyOf>,
     tls: bool,
     configure: Configure,
     filter: Box<dyn Fn(&Instance) -> bool + Send + Sync>,
@@ -36,6 +39,7 @@ impl ChannelBuilder {
         Self {
             watch,
             policy: by(RoundRobin::default()),
+            key: None,
             tls: false,
             configure: Arc::new(|_, endpoint| endpoint),
             filter: Box::new(speaks_grpc),
@@ -50,6 +54,21 @@ impl ChannelBuilder {
     /// Which instance a call goes to; [`RoundRobin`].
     pub fn policy(mut self, policy: impl Policy) -> Self {
         self.policy = by(policy);
+        self
+    }
+
+    /// What policies that hash go by, read off a call's metadata; nothing. A [`Key`] in the extensions of a request
+    /// goes before it. A call without a key goes anywhere.
+    ///
+    /// ```no_run
+    /// # fn example(watch: callsign_core::InstanceWatch) -> callsign_lb::grpc::Channel {
+    /// use callsign_lb::{Key, RoundRobin, grpc::Channel};
+    ///
+    /// Channel::builder(watch).policy(RoundRobin::default()).key(|headers| headers.get("x-user").map(Key::new)).build()
+    /// # }
+    /// ```
+    pub fn key(mut self, key: impl Fn(&HeaderMap) -> Option<Key> + Send + Sync + 'static) -> Self {
+        self.key = Some(Box::new(key));
         self
     }
 
@@ -131,7 +150,7 @@ impl ChannelBuilder {
         if let Some(dials) = self.concurrency {
             endpoints = endpoints.concurrency(dials);
         }
-        Channel::assemble((self.policy)(endpoints.build()), self.timeout, self.wait_for_ready)
+        Channel::assemble((self.policy)(endpoints.build()), self.timeout, self.wait_for_ready, self.key)
     }
 }
 
