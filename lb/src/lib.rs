@@ -17,7 +17,7 @@ mod factory;
 #[cfg(feature = "grpc")]
 pub mod grpc;
 mod picked;
-mod policy;
+pub mod policy;
 mod ready;
 mod retry;
 mod slot;
@@ -31,7 +31,10 @@ pub use error::{BoxError, DialError, DialErrors, NeverSent, PickError, is_never_
 pub use ewma::Ewma;
 pub use factory::{Factory, Lifeline};
 pub use picked::Picked;
-pub use policy::{Choice, Member, Members, Policy, Random, RoundRobin};
+pub use policy::{
+    Choice, Member, Members, P2cPending, P3cEwma, Policy, Random, RoundRobin, WeightedRandom,
+    WeightedRoundRobin,
+};
 pub use ready::ReadySet;
 pub use retry::{Attempt, AttemptError, Decide, Retry, RetryError, UnsentOnly};
 pub use slot::Slot;

@@ -9,7 +9,10 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use callsign_lb::{Balancer, Call, Endpointer, Key, Outcome, Policy, Random, RoundRobin};
+use callsign_lb::{
+    Balancer, Call, Endpointer, Key, Outcome, P2cPending, P3cEwma, Policy, Random, RoundRobin,
+    WeightedRandom, WeightedRoundRobin,
+};
 use support::{Counts, Script};
 
 thread_local! {
@@ -61,6 +64,10 @@ async fn picks(policy: impl Policy) -> u64 {
 #[tokio::test]
 async fn a_pick_allocates_nothing() {
     assert!(COUNT.get() > 0, "it counts");
+    assert_eq!(picks(P3cEwma::default()).await, 0);
+    assert_eq!(picks(P2cPending::default()).await, 0);
     assert_eq!(picks(RoundRobin::default()).await, 0);
     assert_eq!(picks(Random::default()).await, 0);
+    assert_eq!(picks(WeightedRoundRobin::default()).await, 0);
+    assert_eq!(picks(WeightedRandom::default()).await, 0);
 }

@@ -1,15 +1,27 @@
 //! [`Policy`]: which of the ready endpoints a call goes to.
 
+mod draw;
+mod p2c;
+mod p3c;
 mod random;
 mod round_robin;
+#[cfg(test)]
+mod testing;
+mod weighted_random;
+mod weighted_round_robin;
+mod weights;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use callsign_core::Instance;
 
+pub use p2c::{P2cPending, P2cTable};
+pub use p3c::{P3cEwma, P3cTable};
 pub use random::Random;
 pub use round_robin::RoundRobin;
+pub use weighted_random::{AliasTable, WeightedRandom};
+pub use weighted_round_robin::{StrideLocal, StrideTable, WeightedRoundRobin};
 
 use crate::call::{Call, Key};
 use crate::clock::Tick;

@@ -1,6 +1,6 @@
 //! [`Random`]: any, all alike.
 
-use super::{Choice, Members, Policy};
+use super::{Choice, Members, Policy, draw};
 
 /// Any of them, all with the same probability, each handle by random numbers of its own.
 #[derive(Debug, Clone, Copy, Default)]
@@ -13,8 +13,7 @@ impl Policy for Random {
     fn build(&self, _: &Members<'_, ()>) {}
 
     fn local(&self, seed: u64) -> fastrand::Rng {
-        // Neighbouring seeds are the rule: without the factor their first numbers would be alike.
-        fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        draw::rng(seed)
     }
 
     #[inline]
