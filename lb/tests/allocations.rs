@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use callsign_lb::{
-    Balancer, Call, Endpointer, Key, Outcome, P2cPending, P3cEwma, Policy, Random, RoundRobin,
-    WeightedRandom, WeightedRoundRobin,
+    Balancer, BoundedLoad, Call, Endpointer, Key, Maglev, Outcome, P2cPending, P3cEwma, Policy, Random,
+    Rendezvous, RingHash, RoundRobin, WeightedRandom, WeightedRoundRobin,
 };
 use support::{Counts, Script};
 
@@ -70,4 +70,8 @@ async fn a_pick_allocates_nothing() {
     assert_eq!(picks(Random::default()).await, 0);
     assert_eq!(picks(WeightedRoundRobin::default()).await, 0);
     assert_eq!(picks(WeightedRandom::default()).await, 0);
+    assert_eq!(picks(Maglev::default()).await, 0);
+    assert_eq!(picks(RingHash::default()).await, 0);
+    assert_eq!(picks(Rendezvous::default()).await, 0);
+    assert_eq!(picks(BoundedLoad::default()).await, 0);
 }

@@ -62,9 +62,9 @@ impl ChannelBuilder {
     ///
     /// ```no_run
     /// # fn example(watch: callsign_core::InstanceWatch) -> callsign_lb::grpc::Channel {
-    /// use callsign_lb::{Key, RoundRobin, grpc::Channel};
+    /// use callsign_lb::{Key, Maglev, grpc::Channel};
     ///
-    /// Channel::builder(watch).policy(RoundRobin::default()).key(|headers| headers.get("x-user").map(Key::new)).build()
+    /// Channel::builder(watch).policy(Maglev::default()).key(|headers| headers.get("x-user").map(Key::new)).build()
     /// # }
     /// ```
     pub fn key(mut self, key: impl Fn(&HeaderMap) -> Option<Key> + Send + Sync + 'static) -> Self {

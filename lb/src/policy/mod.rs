@@ -1,9 +1,13 @@
 //! [`Policy`]: which of the ready endpoints a call goes to.
 
+mod bounded_load;
 mod draw;
+mod maglev;
 mod p2c;
 mod p3c;
 mod random;
+mod rendezvous;
+mod ring_hash;
 mod round_robin;
 #[cfg(test)]
 mod testing;
@@ -16,9 +20,13 @@ use std::sync::Arc;
 
 use callsign_core::Instance;
 
+pub use bounded_load::{BoundedLoad, BoundedLocal, BoundedTable};
+pub use maglev::{Maglev, MaglevTable};
 pub use p2c::{P2cPending, P2cTable};
 pub use p3c::{P3cEwma, P3cTable};
 pub use random::Random;
+pub use rendezvous::{Rendezvous, RendezvousTable};
+pub use ring_hash::{Ring, RingHash};
 pub use round_robin::RoundRobin;
 pub use weighted_random::{AliasTable, WeightedRandom};
 pub use weighted_round_robin::{StrideLocal, StrideTable, WeightedRoundRobin};

@@ -28,6 +28,7 @@ pub(crate) fn awkward_weights() -> Vec<Vec<u32>> {
 /// A set of instances `10.0.0.N:80` with these weights.
 pub(crate) struct Scene<P: Policy> {
     pub(crate) policy: P,
+    pub(crate) instances: Vec<Arc<Instance>>,
     pub(crate) stats: Vec<Arc<Stats>>,
     pub(crate) numbers: Vec<u64>,
     pub(crate) table: P::Table,
@@ -45,14 +46,13 @@ impl<P: Policy> Scene<P> {
         Self::of(policy, instances)
     }
 
-    #[allow(clippy::needless_pass_by_value, reason = "callers have no more use for it")]
     pub(crate) fn of(policy: P, instances: Vec<Arc<Instance>>) -> Self {
         let stats: Vec<_> = instances.iter().map(|_| Arc::new(Stats::default())).collect();
         let members: Vec<_> = instances.iter().zip(&stats).map(|(i, s)| Member::new(i, s)).collect();
         let table = policy.build(&Members::new(&members, None));
         let local = policy.local(1);
         let numbers = (0..instances.len() as u64).collect();
-        Self { policy, stats, numbers, table, local }
+        Self { policy, stats, numbers, table, local, instances }
     }
 
     pub(crate) fn pick(&mut self, call: &Call) -> Option<usize> {
@@ -70,6 +70,15 @@ impl<P: Policy> Scene<P> {
             if let Some(index) = self.pick(call) {
                 counts[index] += 1;
             }
+        }
+        counts
+    }
+
+    /// How many of the keys from 0 each gets.
+    pub(crate) fn key_counts(&mut self, keys: u64) -> Vec<usize> {
+        let mut counts = vec![0; self.numbers.len()];
+        for key in 0..keys {
+            counts[self.pick_key(key).unwrap()] += 1;
         }
         counts
     }
