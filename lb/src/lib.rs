@@ -32,8 +32,8 @@ pub use ewma::Ewma;
 pub use factory::{Factory, Lifeline};
 pub use picked::Picked;
 pub use policy::{
-    BoundedLoad, Choice, Maglev, Member, Members, P2cPending, P3cEwma, Policy, Random, Rendezvous, RingHash,
-    RoundRobin, WeightedRandom, WeightedRoundRobin,
+    BoundedLoad, Choice, Maglev, Member, Members, NamedPolicy, P2cPending, P3cEwma, Policy, Random,
+    Rendezvous, RingHash, RoundRobin, SlowStart, UnknownPolicy, WeightedRandom, WeightedRoundRobin,
 };
 pub use ready::ReadySet;
 pub use retry::{Attempt, AttemptError, Decide, Retry, RetryError, UnsentOnly};

@@ -10,8 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use callsign_lb::{
-    Balancer, BoundedLoad, Call, Endpointer, Key, Maglev, Outcome, P2cPending, P3cEwma, Policy, Random,
-    Rendezvous, RingHash, RoundRobin, WeightedRandom, WeightedRoundRobin,
+    Balancer, Call, Endpointer, Key, NamedPolicy, Outcome, P3cEwma, Policy, RoundRobin, SlowStart,
 };
 use support::{Counts, Script};
 
@@ -64,14 +63,9 @@ async fn picks(policy: impl Policy) -> u64 {
 #[tokio::test]
 async fn a_pick_allocates_nothing() {
     assert!(COUNT.get() > 0, "it counts");
-    assert_eq!(picks(P3cEwma::default()).await, 0);
-    assert_eq!(picks(P2cPending::default()).await, 0);
+    for name in NamedPolicy::NAMES {
+        assert_eq!(picks(name.parse::<NamedPolicy>().unwrap()).await, 0, "{name}");
+    }
+    assert_eq!(picks(SlowStart::new(P3cEwma::default(), Duration::from_secs(30))).await, 0);
     assert_eq!(picks(RoundRobin::default()).await, 0);
-    assert_eq!(picks(Random::default()).await, 0);
-    assert_eq!(picks(WeightedRoundRobin::default()).await, 0);
-    assert_eq!(picks(WeightedRandom::default()).await, 0);
-    assert_eq!(picks(Maglev::default()).await, 0);
-    assert_eq!(picks(RingHash::default()).await, 0);
-    assert_eq!(picks(Rendezvous::default()).await, 0);
-    assert_eq!(picks(BoundedLoad::default()).await, 0);
 }

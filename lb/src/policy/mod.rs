@@ -3,12 +3,14 @@
 mod bounded_load;
 mod draw;
 mod maglev;
+mod named;
 mod p2c;
 mod p3c;
 mod random;
 mod rendezvous;
 mod ring_hash;
 mod round_robin;
+mod slow_start;
 #[cfg(test)]
 mod testing;
 mod weighted_random;
@@ -22,12 +24,14 @@ use callsign_core::Instance;
 
 pub use bounded_load::{BoundedLoad, BoundedLocal, BoundedTable};
 pub use maglev::{Maglev, MaglevTable};
+pub use named::{NamedLocal, NamedPolicy, NamedTable, UnknownPolicy};
 pub use p2c::{P2cPending, P2cTable};
 pub use p3c::{P3cEwma, P3cTable};
 pub use random::Random;
 pub use rendezvous::{Rendezvous, RendezvousTable};
 pub use ring_hash::{Ring, RingHash};
 pub use round_robin::RoundRobin;
+pub use slow_start::{SlowStart, SlowStartLocal, SlowStartTable};
 pub use weighted_random::{AliasTable, WeightedRandom};
 pub use weighted_round_robin::{StrideLocal, StrideTable, WeightedRoundRobin};
 
