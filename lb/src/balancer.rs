@@ -97,7 +97,7 @@ where
         let picker = Arc::new(ArcSwap::from_pointee(Picker::new(&policy, &endpoints.ready_set(), None)));
         endpoints.follow(Box::new(Follow { policy: policy.clone(), picker: Arc::downgrade(&picker) }));
         let local = policy.local(seed);
-        let measure = Measure { rule: policy.ewma(), clock: Tick::now };
+        let measure = Measure { rule: policy.ewma(), clock: Tick::now, begun: None };
         let shared =
             Arc::new(Shared { endpoints, policy, picker, seeds: AtomicU64::new(seed.wrapping_add(1)) });
         Self { picker: Cache::new(Arc::clone(&shared.picker)), local, measure, wait_for_ready: false, shared }
@@ -146,8 +146,8 @@ impl<E, P: Policy> Balancer<E, P> {
     /// There is none, and the error says why.
     #[inline]
     pub fn pick_for(&mut self, call: &Call) -> Result<Picked<E>, PickError> {
-        let measure = self.measure;
-        match self.choose(call).and_then(|slot| slot.begin(measure)) {
+        let measure = self.measure.begin();
+        match self.choose_at(call, measure.begun).and_then(|slot| slot.begin(measure)) {
             Some(picked) => Ok(picked),
             None => self.pick_slowly(call),
         }
@@ -157,7 +157,12 @@ impl<E, P: Policy> Balancer<E, P> {
     /// have closed a moment ago. `None` if there is none.
     #[inline]
     pub fn choose(&mut self, call: &Call) -> Option<&Slot<E>> {
-        let now = self.measure.now();
+        let now = self.measure.begin().begun;
+        self.choose_at(call, now)
+    }
+
+    #[inline]
+    fn choose_at(&mut self, call: &Call, now: Option<Tick>) -> Option<&Slot<E>> {
         let picker = self.picker.load();
         let choice = Choice { numbers: picker.set.numbers(), call, now };
         let chosen = self.shared.policy.pick(&picker.table, &mut self.local, &choice)?;
@@ -167,8 +172,8 @@ impl<E, P: Policy> Balancer<E, P> {
     /// For when the first choice has closed since the set was made, or everything is avoided.
     #[cold]
     fn pick_slowly(&mut self, call: &Call) -> Result<Picked<E>, PickError> {
-        let measure = self.measure;
-        let now = measure.now();
+        let measure = self.measure.begin();
+        let now = measure.begun;
         let picker = self.picker.load();
         let (slots, numbers) = (picker.set.slots(), picker.set.numbers());
         // By the policy as long as it finds others, then any that is open, those to be avoided last.

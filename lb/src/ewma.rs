@@ -18,14 +18,15 @@ pub(crate) const PENALTY: Duration = Duration::from_secs(1);
 /// "Peak EWMA" of Finagle and linkerd.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ewma {
-    tau: f32,
+    /// 1 / tau, a second each: a product is cheaper than a quotient.
+    rate: f32,
     peak: bool,
 }
 
 impl Default for Ewma {
     /// With a `tau` of 5 s.
     fn default() -> Self {
-        Self { tau: 5.0, peak: false }
+        Self { rate: 1.0 / 5.0, peak: false }
     }
 }
 
@@ -33,13 +34,13 @@ impl Ewma {
     /// The rule of Finagle and linkerd, with their `tau` of 10 s.
     #[must_use]
     pub fn peak() -> Self {
-        Self { tau: 10.0, peak: true }
+        Self { rate: 1.0 / 10.0, peak: true }
     }
 
     /// The same with another `tau`, 1 ms at least: how fast what was measured is forgotten.
     #[must_use]
     pub fn tau(mut self, tau: Duration) -> Self {
-        self.tau = tau.as_secs_f32().max(0.001);
+        self.rate = 1.0 / tau.as_secs_f32().max(0.001);
         self
     }
 
@@ -48,7 +49,7 @@ impl Ewma {
         if self.peak && latency > average {
             return latency;
         }
-        let share = 1.0 - 1.0 / growth(age / self.tau);
+        let share = 1.0 - 1.0 / growth(age * self.rate);
         let share = if self.peak { share } else { share.max(LEAST_SHARE) };
         average + (latency - average) * share
     }
@@ -56,7 +57,7 @@ impl Ewma {
     /// The average as it is read `age` seconds after it was renewed.
     #[inline]
     pub(crate) fn aged(&self, average: f32, age: f32) -> f32 {
-        average / growth(age / self.tau)
+        average / growth(age * self.rate)
     }
 }
 

@@ -18,16 +18,18 @@ use crate::stats::{Outcome, Stats};
 pub(crate) struct Measure {
     pub(crate) rule: Option<Ewma>,
     pub(crate) clock: fn() -> Tick,
+    /// The moment of the pick, if it was asked for.
+    pub(crate) begun: Option<Tick>,
 }
 
 impl Measure {
     #[cfg(test)]
-    pub(crate) const NONE: Self = Self { rule: None, clock: Tick::now };
+    pub(crate) const NONE: Self = Self { rule: None, clock: Tick::now, begun: None };
 
-    /// The moment, if anybody wants to know.
+    /// For a pick that begins now. The clock is read once for the choice and the call, and only if somebody wants to know.
     #[inline]
-    pub(crate) fn now(&self) -> Option<Tick> {
-        self.rule.map(|_| (self.clock)())
+    pub(crate) fn begin(self) -> Self {
+        Self { begun: self.rule.map(|_| (self.clock)()), ..self }
     }
 }
 
@@ -119,10 +121,13 @@ impl<E> Deref for Picked<E> {
 impl<E> Drop for Picked<E> {
     fn drop(&mut self) {
         let stats = self.link.stats();
-        if let Notes::Own(record) = &self.notes {
-            record.settle(stats);
+        match &self.notes {
+            Notes::Own(record) => {
+                let outcome = record.settle(stats);
+                stats.end(outcome);
+            }
+            Notes::Shared(_) => stats.end(None),
         }
-        stats.end();
     }
 }
 
@@ -154,15 +159,15 @@ impl Witness {
 
 impl Drop for Witness {
     fn drop(&mut self) {
-        self.record.settle(&self.stats);
+        if let Some(outcome) = self.record.settle(&self.stats) {
+            self.stats.judge(outcome);
+        }
     }
 }
 
 /// What is known of one call so far.
 struct Record {
     measure: Measure,
-    /// When it began; nobody asks unless latencies are measured.
-    begun: Option<Tick>,
     /// When its answer began, 0 before.
     answered: AtomicU64,
     /// When its time is up, 0 where nothing was said.
@@ -179,20 +184,13 @@ const FAILURE: u8 = 2;
 
 impl Record {
     fn new(measure: Measure) -> Self {
-        Self {
-            measure,
-            begun: measure.rule.map(|_| (measure.clock)()),
-            answered: AtomicU64::new(0),
-            due: AtomicU64::new(0),
-            outcome: AtomicU8::new(UNKNOWN),
-        }
+        Self { measure, answered: AtomicU64::new(0), due: AtomicU64::new(0), outcome: AtomicU8::new(UNKNOWN) }
     }
 
     /// The same record, for another holder.
     fn take(&self) -> Self {
         Self {
             measure: self.measure,
-            begun: self.begun,
             answered: AtomicU64::new(self.answered.load(Ordering::Relaxed)),
             due: AtomicU64::new(self.due.load(Ordering::Relaxed)),
             outcome: AtomicU8::new(self.outcome.load(Ordering::Relaxed)),
@@ -209,7 +207,7 @@ impl Record {
     }
 
     fn answered(&self) {
-        if self.begun.is_some() && self.answered.load(Ordering::Relaxed) == 0 {
+        if self.measure.begun.is_some() && self.answered.load(Ordering::Relaxed) == 0 {
             let now = (self.measure.clock)().to_bits();
             let _ = self.answered.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
         }
@@ -219,23 +217,22 @@ impl Record {
         self.due.store((self.measure.clock)().after(within).to_bits(), Ordering::Relaxed);
     }
 
-    /// Puts it into the statistics of its instance.
-    fn settle(&self, stats: &Stats) {
+    /// Puts the latency into the statistics of the instance, and returns the outcome.
+    fn settle(&self, stats: &Stats) -> Option<Outcome> {
         let due = Tick::from_bits(self.due.load(Ordering::Relaxed));
         let answered = Tick::from_bits(self.answered.load(Ordering::Relaxed));
+        let Measure { rule, begun, clock } = self.measure;
+        let now = (begun.is_some() || due.is_some()).then(clock);
         let outcome = match self.outcome.load(Ordering::Relaxed) {
             SUCCESS => Some(Outcome::Success),
             FAILURE => Some(Outcome::Failure),
             // Whoever gives up when the time is up has no more to report.
             _ => due
-                .filter(|due| answered.is_none() && (self.measure.clock)().after(SLACK) >= *due)
+                .zip(now)
+                .filter(|(due, now)| answered.is_none() && now.after(SLACK) >= *due)
                 .map(|_| Outcome::Failure),
         };
-        if let Some(outcome) = outcome {
-            stats.judge(outcome);
-        }
-        let (Some(rule), Some(begun)) = (self.measure.rule, self.begun) else { return };
-        let now = (self.measure.clock)();
+        let (Some(rule), Some(begun), Some(now)) = (rule, begun, now) else { return outcome };
         let latency = answered.unwrap_or(now).since(begun);
         let allowed = due.map(|due| due.since(begun));
         match outcome {
@@ -252,5 +249,6 @@ impl Record {
                 }
             }
         }
+        outcome
     }
 }

@@ -1,6 +1,6 @@
 //! [`Stats`]: what is known of the calls to one instance.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::Tick;
@@ -22,12 +22,12 @@ pub enum Outcome {
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub struct Stats {
-    in_flight: AtomicU32,
+    /// How many calls are in flight in the lower half; the last outcomes in the upper: a bit each, 1 for a failure, behind a 1 that says where
+    /// they begin. Together, so that the end of a call and its outcome are one step.
+    calls: AtomicU64,
     /// The average latency, an f32 of seconds, in the upper half; when it was renewed, in milliseconds, in the lower.
     /// 0: nothing was measured yet.
     latency: AtomicU64,
-    /// The last 32 outcomes, a bit each, 1 for a failure, in the lower half; how many there were in the upper.
-    outcomes: AtomicU64,
 }
 
 impl Stats {
@@ -35,7 +35,7 @@ impl Stats {
     #[must_use]
     #[inline]
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
+        lower(self.calls.load(Ordering::Relaxed))
     }
 
     /// The average latency as it is at a moment, by the rule that it is kept by; `None` before the first one. Only balancers whose
@@ -52,32 +52,34 @@ impl Stats {
         Some(rule.aged(average, age(now, at)))
     }
 
-    /// The last outcomes that were reported: how many of them failed, and how many there are, 32 at most.
+    /// The last outcomes that were reported: how many of them failed, and how many there are, 30 at most.
     #[must_use]
     pub fn outcomes(&self) -> (u32, u32) {
-        let outcomes = self.outcomes.load(Ordering::Relaxed);
-        ((outcomes & LOWER).count_ones(), upper(outcomes).min(32))
+        let outcomes = upper(self.calls.load(Ordering::Relaxed)).max(1);
+        let count = outcomes.ilog2();
+        ((outcomes ^ 1 << count).count_ones(), count)
     }
 
     /// Notes that a call begins. A [`Balancer`](crate::Balancer) does; this is for testing a policy.
     #[inline]
     pub fn begin(&self) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Notes that a call ended that [began](Self::begin).
+    /// Notes that a call ended that [began](Self::begin), and what became of it, if that is known.
     #[inline]
-    pub fn end(&self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    pub fn end(&self, outcome: Option<Outcome>) {
+        match outcome {
+            None => {
+                self.calls.fetch_sub(1, Ordering::Relaxed);
+            }
+            Some(outcome) => update(&self.calls, |calls| Some(judged(calls, outcome) - 1)),
+        }
     }
 
-    /// Notes what became of a call.
-    pub fn judge(&self, outcome: Outcome) {
-        let failed = u64::from(outcome == Outcome::Failure);
-        update(&self.outcomes, |outcomes| {
-            let bits = (outcomes << 1 | failed) & LOWER;
-            Some(u64::from(upper(outcomes).saturating_add(1)) << 32 | bits)
-        });
+    /// Notes what became of a call that ends by itself.
+    pub(crate) fn judge(&self, outcome: Outcome) {
+        update(&self.calls, |calls| Some(judged(calls, outcome)));
     }
 
     /// Takes the latency of a call that ended now into the average, by `rule`. Where it failed, `allowed` is how long it might have
@@ -105,7 +107,21 @@ impl Stats {
     }
 }
 
-const LOWER: u64 = 0xffff_ffff;
+/// How many outcomes are remembered.
+const REMEMBERED: u32 = 30;
+
+/// The same with one more outcome.
+fn judged(calls: u64, outcome: Outcome) -> u64 {
+    let before = upper(calls).max(1);
+    let next = before << 1 | u32::from(outcome == Outcome::Failure);
+    let next = if before >> REMEMBERED == 0 { next } else { next & !(2 << REMEMBERED) | 1 << REMEMBERED };
+    u64::from(next) << 32 | u64::from(lower(calls))
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+fn lower(packed: u64) -> u32 {
+    packed as u32
+}
 
 #[allow(clippy::cast_possible_truncation, reason = "32 bits are left")]
 fn upper(packed: u64) -> u32 {
@@ -113,9 +129,8 @@ fn upper(packed: u64) -> u32 {
 }
 
 #[inline]
-#[allow(clippy::cast_possible_truncation, reason = "the lower half is meant")]
 fn unpack(packed: u64) -> Option<(f32, u32)> {
-    (packed != 0).then(|| (f32::from_bits(upper(packed)), packed as u32))
+    (packed != 0).then(|| (f32::from_bits(upper(packed)), lower(packed)))
 }
 
 fn update(cell: &AtomicU64, next: impl FnMut(u64) -> Option<u64>) {
@@ -188,15 +203,39 @@ mod tests {
     }
 
     #[test]
-    fn remembers_32_outcomes() {
+    fn remembers_30_outcomes() {
         let stats = Stats::default();
         assert_eq!(stats.outcomes(), (0, 0));
         stats.judge(Outcome::Failure);
         stats.judge(Outcome::Success);
         assert_eq!(stats.outcomes(), (1, 2));
-        for _ in 0..31 {
-            stats.judge(Outcome::Success);
+        for count in 3..=30 {
+            stats.begin();
+            stats.end(Some(Outcome::Success));
+            assert_eq!(stats.outcomes(), (1, count));
         }
-        assert_eq!(stats.outcomes(), (0, 32));
+        for count in 1..=29 {
+            stats.judge(Outcome::Failure);
+            assert_eq!(stats.outcomes(), (count, 30));
+        }
+        for _ in 0..100 {
+            stats.judge(Outcome::Failure);
+        }
+        assert_eq!(stats.outcomes(), (30, 30));
+        stats.judge(Outcome::Success);
+        assert_eq!(stats.outcomes(), (29, 30));
+    }
+
+    #[test]
+    fn outcomes_and_what_is_in_flight_do_not_touch() {
+        let stats = Stats::default();
+        for _ in 0..100 {
+            stats.begin();
+        }
+        for _ in 0..50 {
+            stats.end(Some(Outcome::Failure));
+            stats.end(None);
+        }
+        assert_eq!((stats.in_flight(), stats.outcomes()), (0, (30, 30)));
     }
 }

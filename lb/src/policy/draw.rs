@@ -62,13 +62,17 @@ fn least_of_all(choice: &Choice<'_>, rng: &mut Rng, cost: impl Fn(usize) -> Cost
 
 /// The cheapest of some members. One whose latency is not known is taken to be as fast as the fastest of the others: any fixed number would be
 /// wrong by a hundredfold somewhere, and where it is too much, the member is never called and never known.
-#[derive(Default)]
 struct Best {
-    /// With the cost.
-    known: Option<(usize, f32)>,
-    fastest: Option<f32>,
-    /// With the factor alone.
-    unknown: Option<(usize, f32)>,
+    known: Least,
+    /// By the factor alone.
+    unknown: Least,
+    fastest: f32,
+}
+
+impl Default for Best {
+    fn default() -> Self {
+        Self { known: Least::default(), unknown: Least::default(), fastest: f32::INFINITY }
+    }
 }
 
 impl Best {
@@ -76,39 +80,49 @@ impl Best {
     fn see(&mut self, index: usize, cost: Cost) {
         match cost.latency {
             Some(latency) => {
-                self.known = cheaper(self.known, index, latency * cost.factor);
-                if self.fastest.is_none_or(|fastest| latency < fastest) {
-                    self.fastest = Some(latency);
-                }
+                self.known.see(index, latency * cost.factor);
+                self.fastest = self.fastest.min(latency);
             }
-            None => self.unknown = cheaper(self.unknown, index, cost.factor),
+            None => self.unknown.see(index, cost.factor),
         }
     }
 
     #[inline]
     fn index(&self) -> Option<usize> {
-        match (self.known, self.unknown, self.fastest) {
-            // What is not known is to become so.
-            (Some((_, cost)), Some((index, factor)), Some(fastest)) if factor * fastest <= cost => {
-                Some(index)
-            }
-            (Some((index, _)), ..) | (None, Some((index, _)), _) => Some(index),
-            (None, None, _) => None,
+        if self.unknown.index == NOBODY {
+            return (self.known.index != NOBODY).then_some(self.known.index);
         }
+        // What is not known is to become so.
+        let prefers_known = self.known.index != NOBODY && self.known.cost < self.unknown.cost * self.fastest;
+        Some(if prefers_known { self.known.index } else { self.unknown.index })
     }
 }
 
-/// The cheaper one; the one there was if it is no dearer. What costs nothing that can be compared is never cheaper.
-#[inline]
-fn cheaper(best: Option<(usize, f32)>, index: usize, cost: f32) -> Option<(usize, f32)> {
-    match best {
-        None => Some((index, cost)),
-        Some((_, least)) if cost < least => Some((index, cost)),
-        Some(_) => best,
+/// The cheapest member so far, of several of the same cost the last one. Without a branch that depends on the cost: it would
+/// be guessed wrong as often as right.
+struct Least {
+    index: usize,
+    cost: f32,
+}
+
+const NOBODY: usize = usize::MAX;
+
+impl Default for Least {
+    fn default() -> Self {
+        Self { index: NOBODY, cost: f32::INFINITY }
     }
 }
 
-/// `D` numbers below `len`, no two the same, each order as likely as every other: the first one wins among equals. `len` is
+impl Least {
+    #[inline]
+    fn see(&mut self, index: usize, cost: f32) {
+        let cheaper = cost <= self.cost;
+        self.index = if cheaper { index } else { self.index };
+        self.cost = if cheaper { cost } else { self.cost };
+    }
+}
+
+/// `D` numbers below `len`, no two the same, each order as likely as every other: the last one wins among equals. `len` is
 /// `D` at least.
 #[inline]
 fn distinct<const D: usize>(len: usize, rng: &mut Rng) -> [usize; D] {
@@ -175,6 +189,7 @@ mod tests {
         };
         assert_eq!(best(&[]), None);
         assert_eq!(best(&[(None, 2.0), (None, 1.0)]), Some(1));
+        assert_eq!(best(&[(Some(1.0), f32::INFINITY), (None, f32::INFINITY)]), Some(1));
         assert_eq!(best(&[(Some(0.001), 1.0), (None, 1.0), (Some(0.002), 1.0)]), Some(1));
         assert_eq!(best(&[(Some(0.001), 1.0), (None, 2.0), (Some(0.002), 1.0)]), Some(0));
         assert_eq!(best(&[(Some(0.001), 9.0), (None, 5.0), (Some(0.002), 1.0)]), Some(2));

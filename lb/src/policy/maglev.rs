@@ -1,8 +1,5 @@
 //! [`Maglev`]: the same key to the same instance, by a table.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
 use twox_hash::XxHash64;
 
 use super::{Choice, Members, Policy, draw, weights};
@@ -12,17 +9,20 @@ use crate::call::Key;
 /// 3.4), with Envoy's hashes and its way with weights. Of equal weights no instance has more than one entry more than another.
 /// When an instance goes, its keys are shared out, and few others move.
 ///
-/// The table has 65,537 entries for up to 655 instances, 655,373 for up to 6,553 (the paper's sizes), and 5,000,011 (Envoy's largest) for more:
-/// at these numbers nearly all keys move, unless a [size](Self::size) is set. A call without a key goes anywhere. An
+/// The table has 65,537 entries for up to 655 instances and 655,373 for more, the paper's sizes: between these numbers nearly
+/// all keys move, unless a [size](Self::size) is set. A call without a key goes anywhere. An
 /// instance is known by its id.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Maglev {
     size: Option<usize>,
 }
 
-/// The sizes of tables, all prime. A size that grew with every instance would move nearly all keys each time.
-const SIZES: [u64; 3] = [65_537, 655_373, 5_000_011];
-/// How many entries there are for each instance, so that shares are even: the paper's 100.
+/// The sizes of tables. One that grew with every instance would move nearly all keys each time.
+const SMALL: u64 = 65_537;
+const LARGE: u64 = 655_373;
+/// The largest there is, as in Envoy.
+const LARGEST: u64 = 5_000_011;
+/// How many entries there are for each instance in the small table, so that shares are even: the paper's 100.
 const ENTRIES_EACH: u64 = 100;
 /// How often a key is hashed again whose instance is not allowed.
 const JUMPS: u64 = 32;
@@ -37,14 +37,13 @@ impl Maglev {
     }
 
     fn entries(self, members: u64) -> u64 {
-        let [.., most] = SIZES;
-        match self.size {
-            None => SIZES.into_iter().find(|size| members * ENTRIES_EACH <= *size).unwrap_or(most),
-            Some(size) => {
-                let sizes = std::iter::successors(Some((size as u64).clamp(2, most)), |size| Some(size * 2));
-                next_prime(sizes.into_iter().find(|size| *size >= members).unwrap_or(most))
-            }
-        }
+        let size = match self.size {
+            None if members * ENTRIES_EACH <= SMALL => SMALL,
+            None => LARGE,
+            Some(size) => next_prime((size as u64).clamp(2, LARGEST)),
+        };
+        let sizes = std::iter::successors(Some(size), |size| Some(next_prime(size * 2)));
+        sizes.into_iter().find(|size| *size >= members).unwrap_or(size)
     }
 
     pub(super) fn table<T>(self, members: &Members<'_, T>) -> MaglevTable {
@@ -124,20 +123,36 @@ fn populate(permutations: &[(u64, u64)], weights: &[u32], size: u64) -> Vec<u32>
         (0..permutations.len()).cycle().take(len).for_each(take);
         return entries;
     }
-    // In which round a member has its next turn, and how many it has had. By a heap: of ten thousand members one may have nearly all
-    // the turns.
-    let mut turns: BinaryHeap<_> = (0..permutations.len())
-        .filter(|&member| weights[member] > 0)
-        .map(|member| Reverse((1_u64, member, 0_u64)))
-        .collect();
-    for _ in 0..len {
-        let Some(Reverse((round, member, taken))) = turns.pop() else { break };
-        take(member);
-        let due = ((taken + 1) * most).div_ceil(u64::from(weights[member]));
-        turns.push(Reverse((due.max(round + 1), member, taken + 1)));
+    // In which round a member has its next turn: a list of members for each round, as each is in one at a time. Rounds in which the
+    // heaviest would take more than there is never come.
+    let mut rounds = vec![NOBODY; len + 2];
+    let mut next = vec![NOBODY; weights.len()];
+    let mut taken = vec![0_u64; weights.len()];
+    for member in (0..weights.len()).rev().filter(|&member| weights[member] > 0) {
+        next[member] = std::mem::replace(&mut rounds[1], member);
+    }
+    let (mut left, mut round) = (len, 1);
+    while left > 0 && round < rounds.len() {
+        let mut member = std::mem::replace(&mut rounds[round], NOBODY);
+        while member != NOBODY && left > 0 {
+            take(member);
+            left -= 1;
+            taken[member] += 1;
+            let due = (taken[member] * most).div_ceil(u64::from(weights[member]));
+            let due = usize::try_from(due).unwrap_or(usize::MAX).max(round + 1);
+            let following = next[member];
+            if let Some(first) = rounds.get_mut(due) {
+                next[member] = std::mem::replace(first, member);
+            }
+            member = following;
+        }
+        round += 1;
     }
     entries
 }
+
+/// The end of a list of members.
+const NOBODY: usize = usize::MAX;
 
 fn next_prime(from: u64) -> u64 {
     let prime =

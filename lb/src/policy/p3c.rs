@@ -103,7 +103,7 @@ mod tests {
                 ends.pop();
                 let (latency, outcome) = answers(index);
                 let stats: &Stats = &scene.stats[index];
-                stats.end();
+                stats.end(None);
                 stats.measure(&rule, at(end), Duration::from_millis(latency), outcome, None);
             }
             let call = Call::new();
