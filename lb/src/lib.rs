@@ -10,6 +10,7 @@
 mod balancer;
 mod call;
 mod clock;
+mod ejection;
 mod endpointer;
 mod error;
 mod ewma;
@@ -26,6 +27,7 @@ mod stats;
 pub use balancer::Balancer;
 pub use call::{Call, Key};
 pub use clock::Tick;
+pub use ejection::Ejection;
 pub use endpointer::{Endpointer, EndpointerBuilder};
 pub use error::{BoxError, DialError, DialErrors, NeverSent, PickError, is_never_sent};
 pub use ewma::Ewma;

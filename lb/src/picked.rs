@@ -9,9 +9,11 @@ use std::time::Duration;
 use callsign_core::Instance;
 
 use crate::clock::Tick;
+use crate::ejection::is_suspect;
 use crate::ewma::{Ewma, PENALTY};
+use crate::factory::Lifeline;
 use crate::slot::Link;
-use crate::stats::{Outcome, Stats};
+use crate::stats::{Outcome, Pass, Stats};
 
 /// How latencies are measured: by which rule, if at all, and on which clock.
 #[derive(Debug, Clone, Copy)]
@@ -53,9 +55,15 @@ enum Notes {
 }
 
 impl<E> Picked<E> {
-    pub(crate) fn new(number: u64, instance: Arc<Instance>, link: Arc<Link<E>>, measure: Measure) -> Self {
+    pub(crate) fn new(
+        number: u64,
+        instance: Arc<Instance>,
+        link: Arc<Link<E>>,
+        measure: Measure,
+        pass: Pass,
+    ) -> Self {
         link.stats().begin();
-        Self { number, instance, link, notes: Notes::Own(Record::new(measure)) }
+        Self { number, instance, link, notes: Notes::Own(Record::new(measure, pass)) }
     }
 
     /// The instance that was picked.
@@ -95,7 +103,8 @@ impl<E> Picked<E> {
         let witness = match &self.notes {
             Notes::Shared(witness) => return Arc::clone(witness),
             Notes::Own(record) => {
-                Arc::new(Witness { stats: Arc::clone(self.link.stats()), record: record.take() })
+                let (stats, lifeline) = (Arc::clone(self.link.stats()), self.link.lifeline().clone());
+                Arc::new(Witness { stats, lifeline, record: record.take() })
             }
         };
         self.notes = Notes::Shared(Arc::clone(&witness));
@@ -125,6 +134,7 @@ impl<E> Drop for Picked<E> {
             Notes::Own(record) => {
                 let outcome = record.settle(stats);
                 stats.end(outcome);
+                record.tell(outcome, stats, self.link.lifeline());
             }
             Notes::Shared(_) => stats.end(None),
         }
@@ -140,6 +150,7 @@ impl<E> Debug for Picked<E> {
 /// What several hold who may report on one call.
 pub(crate) struct Witness {
     stats: Arc<Stats>,
+    lifeline: Lifeline,
     record: Record,
 }
 
@@ -159,15 +170,18 @@ impl Witness {
 
 impl Drop for Witness {
     fn drop(&mut self) {
-        if let Some(outcome) = self.record.settle(&self.stats) {
+        let outcome = self.record.settle(&self.stats);
+        if let Some(outcome) = outcome {
             self.stats.judge(outcome);
         }
+        self.record.tell(outcome, &self.stats, &self.lifeline);
     }
 }
 
 /// What is known of one call so far.
 struct Record {
     measure: Measure,
+    pass: Pass,
     /// When its answer began, 0 before.
     answered: AtomicU64,
     /// When its time is up, 0 where nothing was said.
@@ -183,14 +197,21 @@ const SUCCESS: u8 = 1;
 const FAILURE: u8 = 2;
 
 impl Record {
-    fn new(measure: Measure) -> Self {
-        Self { measure, answered: AtomicU64::new(0), due: AtomicU64::new(0), outcome: AtomicU8::new(UNKNOWN) }
+    fn new(measure: Measure, pass: Pass) -> Self {
+        Self {
+            measure,
+            pass,
+            answered: AtomicU64::new(0),
+            due: AtomicU64::new(0),
+            outcome: AtomicU8::new(UNKNOWN),
+        }
     }
 
     /// The same record, for another holder.
     fn take(&self) -> Self {
         Self {
             measure: self.measure,
+            pass: self.pass,
             answered: AtomicU64::new(self.answered.load(Ordering::Relaxed)),
             due: AtomicU64::new(self.due.load(Ordering::Relaxed)),
             outcome: AtomicU8::new(self.outcome.load(Ordering::Relaxed)),
@@ -215,6 +236,22 @@ impl Record {
 
     fn allow(&self, within: Duration) {
         self.due.store((self.measure.clock)().after(within).to_bits(), Ordering::Relaxed);
+    }
+
+    /// Tells whoever ejects instances what it would want to know at once.
+    #[inline]
+    fn tell(&self, outcome: Option<Outcome>, stats: &Stats, lifeline: &Lifeline) {
+        if self.pass == Pass::Probe {
+            stats.probed(outcome);
+            if outcome.is_some() {
+                lifeline.suspect();
+            }
+        } else if outcome == Some(Outcome::Failure) {
+            let (failed, seen) = stats.outcomes();
+            if is_suspect(failed, seen, stats.failed_in_a_row()) {
+                lifeline.suspect();
+            }
+        }
     }
 
     /// Puts the latency into the statistics of the instance, and returns the outcome.

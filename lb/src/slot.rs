@@ -65,13 +65,14 @@ impl<E> Slot<E> {
         self.number
     }
 
-    /// Begins a call, unless the endpoint has gone since the set was made.
+    /// Begins a call, unless the endpoint has gone since the set was made, or its instance is left out.
     pub(crate) fn begin(&self, measure: Measure) -> Option<Picked<E>> {
         let link = self.link.upgrade()?;
         if link.lifeline.is_cut() {
             return None;
         }
-        Some(Picked::new(self.number, Arc::clone(&self.instance), link, measure))
+        let pass = self.stats.enter()?;
+        Some(Picked::new(self.number, Arc::clone(&self.instance), link, measure, pass))
     }
 }
 

@@ -1,6 +1,6 @@
 //! [`Stats`]: what is known of the calls to one instance.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::Tick;
@@ -28,6 +28,33 @@ pub struct Stats {
     /// The average latency, an f32 of seconds, in the upper half; when it was renewed, in milliseconds, in the lower.
     /// 0: nothing was measured yet.
     latency: AtomicU64,
+    gate: AtomicU8,
+}
+
+/// Whether calls are let through to an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// All of them.
+    Open = 0,
+    /// None.
+    Shut,
+    /// One, which has not come yet.
+    Probe,
+    /// None, as long as the one is under way.
+    Probing,
+    /// None, until somebody sees that the one succeeded.
+    Passed,
+    /// None, until somebody sees that the one failed.
+    Failed,
+}
+
+/// How a call has come through a [`Gate`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// As all others.
+    Free,
+    /// As the one that shows how the instance does.
+    Probe,
 }
 
 impl Stats {
@@ -58,6 +85,70 @@ impl Stats {
         let outcomes = upper(self.calls.load(Ordering::Relaxed)).max(1);
         let count = outcomes.ilog2();
         ((outcomes ^ 1 << count).count_ones(), count)
+    }
+
+    /// How many of the last outcomes, up to now, were failures with none between.
+    pub(crate) fn failed_in_a_row(&self) -> u32 {
+        let outcomes = upper(self.calls.load(Ordering::Relaxed)).max(1);
+        outcomes.trailing_ones().min(outcomes.ilog2())
+    }
+
+    pub(crate) fn gate(&self) -> Gate {
+        match self.gate.load(Ordering::Acquire) {
+            1 => Gate::Shut,
+            2 => Gate::Probe,
+            3 => Gate::Probing,
+            4 => Gate::Passed,
+            5 => Gate::Failed,
+            _ => Gate::Open,
+        }
+    }
+
+    fn set(&self, gate: Gate) {
+        self.gate.store(gate as u8, Ordering::Release);
+    }
+
+    /// Lets no call through.
+    pub(crate) fn shut(&self) {
+        self.set(Gate::Shut);
+    }
+
+    /// Lets one call through.
+    pub(crate) fn probe(&self) {
+        self.set(Gate::Probe);
+    }
+
+    /// Lets all calls through; with nothing that was held against it, if it is to be `forgiven`.
+    pub(crate) fn open(&self, forgiven: bool) {
+        if forgiven {
+            self.calls.fetch_and(LOWER, Ordering::Relaxed);
+        }
+        self.set(Gate::Open);
+    }
+
+    /// Whether a call is let through.
+    #[inline]
+    pub(crate) fn enter(&self) -> Option<Pass> {
+        match self.gate() {
+            Gate::Open => Some(Pass::Free),
+            Gate::Probe => self.turn(Gate::Probe, Gate::Probing).then_some(Pass::Probe),
+            Gate::Shut | Gate::Probing | Gate::Passed | Gate::Failed => None,
+        }
+    }
+
+    /// What the one call has shown; nothing, if its caller gave it up: then another one is let through.
+    pub(crate) fn probed(&self, outcome: Option<Outcome>) {
+        let gate = match outcome {
+            Some(Outcome::Success) => Gate::Passed,
+            Some(Outcome::Failure) => Gate::Failed,
+            None => Gate::Probe,
+        };
+        // Unless all were let in meanwhile.
+        self.turn(Gate::Probing, gate);
+    }
+
+    fn turn(&self, from: Gate, to: Gate) -> bool {
+        self.gate.compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// Notes that a call begins. A [`Balancer`](crate::Balancer) does; this is for testing a policy.
@@ -106,6 +197,8 @@ impl Stats {
         });
     }
 }
+
+const LOWER: u64 = 0xffff_ffff;
 
 /// How many outcomes are remembered.
 const REMEMBERED: u32 = 30;

@@ -6,7 +6,7 @@ use callsign_core::{InstanceWatch, Registration, Registry, RegistryUrl};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::factory::Lifeline;
+use crate::factory::{Lifeline, News};
 use crate::picked::Measure;
 
 /// A roster under a memory registry, whose snapshots it takes when told to.
@@ -14,8 +14,8 @@ struct Scene {
     registry: Registry,
     watch: InstanceWatch,
     roster: Roster<u32>,
-    told: mpsc::UnboundedSender<Key>,
-    _cuts: mpsc::UnboundedReceiver<Key>,
+    told: mpsc::UnboundedSender<News>,
+    _cuts: mpsc::UnboundedReceiver<News>,
     dials: tokio::task::JoinSet<()>,
 }
 
@@ -57,7 +57,7 @@ impl Scene {
     }
 
     fn succeed(&mut self, job: &Job, endpoint: u32) -> Lifeline {
-        let lifeline = Lifeline::new(job.key.clone(), self.told.clone());
+        let lifeline = Lifeline::new(job.key.clone(), self.told.clone(), None);
         let link = Link::new(endpoint, lifeline.clone(), Arc::clone(&job.stats));
         self.roster.dialled(&job.key, Ok(link), Instant::now());
         lifeline

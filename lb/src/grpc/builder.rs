@@ -13,6 +13,7 @@ use super::tonic_transport::{Configure, TonicTransport};
 use super::transport::{Connection, Dialler};
 use crate::balancer::Balancer;
 use crate::call::Key;
+use crate::ejection::Ejection;
 use crate::endpointer::{Endpointer, EndpointerBuilder};
 use crate::policy::{Policy, RoundRobin};
 
@@ -32,6 +33,7 @@ pub struct ChannelBuilder {
     connect_timeout: Duration,
     backoff: Option<(Duration, Duration)>,
     concurrency: Option<usize>,
+    ejection: Option<Ejection>,
 }
 
 impl ChannelBuilder {
@@ -48,6 +50,7 @@ impl ChannelBuilder {
             connect_timeout: Duration::from_secs(5),
             backoff: None,
             concurrency: None,
+            ejection: None,
         }
     }
 
@@ -133,6 +136,12 @@ impl ChannelBuilder {
         self
     }
 
+    /// By which rule instances that fail are left out for a while; never.
+    pub fn ejection(mut self, rule: Ejection) -> Self {
+        self.ejection = Some(rule);
+        self
+    }
+
     /// Starts it, on the current Tokio runtime.
     ///
     /// # Panics
@@ -149,6 +158,9 @@ impl ChannelBuilder {
         }
         if let Some(dials) = self.concurrency {
             endpoints = endpoints.concurrency(dials);
+        }
+        if let Some(rule) = self.ejection {
+            endpoints = endpoints.ejection(rule);
         }
         Channel::assemble((self.policy)(endpoints.build()), self.timeout, self.wait_for_ready, self.key)
     }
