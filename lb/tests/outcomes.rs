@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use callsign_core::Registry;
 use callsign_lb::{
-    AttemptError, Balancer, Choice, Endpointer, Ewma, Members, Outcome, Policy, Retry, RoundRobin, Stats,
-    Tick,
+    AttemptError, Balancer, Choice, Ejection, Endpointer, Ewma, Members, Outcome, P3cEwma, Policy, Retry,
+    RoundRobin, Stats, Tick,
 };
 use support::{Counts, Probe, Script, io_error};
 
@@ -185,4 +185,45 @@ async fn statistics_survive_rebuilds() {
     drop(picked);
     assert_eq!((set.slots()[0].stats().in_flight(), set.slots()[0].stats().outcomes()), (0, (1, 1)));
     assert!(Arc::ptr_eq(set.slots()[0].stats(), &scene.stats));
+}
+
+/// Whatever threads do at the same time, the books balance in the end.
+#[test]
+fn statistics_never_drift() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (script, _registry, watch) = Script::open();
+        let factory = Arc::new(Counts::default()).factory();
+        let endpoints = Endpointer::builder(watch, factory).ejection(Ejection::default()).build();
+        script.lists(1..=3);
+        let set = endpoints.wait_for(|set| set.len() == 3).await;
+        let balancer = Balancer::new(endpoints, P3cEwma::default());
+        let mut tasks = tokio::task::JoinSet::new();
+        for seed in 0..8 {
+            let mut balancer = balancer.clone();
+            let mut rng = fastrand::Rng::with_seed(seed);
+            tasks.spawn(async move {
+                let mut held = Vec::new();
+                for _ in 0..5_000 {
+                    let Ok(picked) = balancer.pick() else { continue };
+                    match rng.u8(..4) {
+                        0 => picked.report(Outcome::Success),
+                        1 => picked.report(Outcome::Failure),
+                        2 => picked.answered(),
+                        _ => picked.allow(Duration::ZERO),
+                    }
+                    held.push(picked);
+                    if held.len() > 20 {
+                        held.swap_remove(rng.usize(..20));
+                        tokio::task::yield_now().await;
+                    }
+                }
+            });
+        }
+        tasks.join_all().await;
+        for slot in set.slots() {
+            let (failed, seen) = slot.stats().outcomes();
+            assert_eq!((slot.stats().in_flight(), failed <= seen), (0, true));
+        }
+    });
 }

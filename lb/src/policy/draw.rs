@@ -53,9 +53,12 @@ fn least_of_all(choice: &Choice<'_>, rng: &mut Rng, cost: impl Fn(usize) -> Cost
     let len = choice.len();
     // From anywhere, so that the first is not preferred among those of the same cost.
     let start = if len > 1 { rng.usize(..len) } else { 0 };
-    let mut best = Best::default();
-    for index in (start..len).chain(0..start).filter(|&index| choice.allows(index)) {
-        best.see(index, cost(index));
+    let (mut best, mut index) = (Best::default(), start);
+    for _ in 0..len {
+        if choice.allows(index) {
+            best.see(index, cost(index));
+        }
+        index = if index + 1 == len { 0 } else { index + 1 };
     }
     best.index()
 }
