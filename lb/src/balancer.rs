@@ -140,7 +140,8 @@ impl<E, P: Policy> Balancer<E, P> {
         self.pick_for(&Call::new())
     }
 
-    /// An endpoint for a call with a key, or one that has tried others: those are not picked as long as there is another one.
+    /// An endpoint for a call with a key, or one that has tried others: those are not picked as long as there is
+    /// another one.
     ///
     /// # Errors
     /// There is none, and the error says why.
@@ -153,8 +154,8 @@ impl<E, P: Policy> Balancer<E, P> {
         }
     }
 
-    /// The choice alone: where a call would go now by the policy, without beginning it. Nothing is counted, and the endpoint may
-    /// have closed a moment ago. `None` if there is none.
+    /// The choice alone: where a call would go now by the policy, without beginning it. Nothing is counted, and the
+    /// endpoint may have closed a moment ago. `None` if there is none.
     #[inline]
     pub fn choose(&mut self, call: &Call) -> Option<&Slot<E>> {
         let now = self.measure.begin().begun;

@@ -1,5 +1,5 @@
-//! [`Ejection`]: when an instance that fails is left out for a while; and [`Ejector`], which decides it. No I/O: statistics and
-//! times go in, gates open and shut.
+//! [`Ejection`]: when an instance that fails is left out for a while; and [`Ejector`], which decides it. No I/O:
+//! statistics and times go in, gates open and shut.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -7,18 +7,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::stats::{Gate, Stats};
+use crate::gate::Opening;
+use crate::stats::Stats;
 
 /// When an instance that fails more than the others is left out, and for how long.
 ///
-/// Of its last 30 calls the share that failed is compared with that of all others that are not left out, 1 % at least. It is left
-/// out if it had five calls or more, its share is higher by a fifth, and it is so by more than six standard
-/// deviations; or if five failed in a row while less than a fifth of the others' do. Whatever hits all of them, as a database that is down,
-/// leaves nobody out.
+/// Of its last 30 calls the share that failed is compared with that of all others that are not left out, 1 % at
+/// least. It is left out if it had five calls or more, its share is higher by a fifth, and it is so by more than six
+/// standard deviations; or if five failed in a row while less than a fifth of the others' do. Whatever hits all of
+/// them, as a database that is down, leaves nobody out.
 ///
-/// After 5 s, twice as long each time up to 60 s, one call is let through. If it succeeds the instance is back, with nothing held against it; if
-/// it fails the instance is out for twice as long. At most half of them are out, and never the last one. When fewer than half
-/// of those that are connected are in, as when others went, all are let in.
+/// After 5 s, twice as long each time up to 60 s, one call is let through. If it succeeds the instance is back, with
+/// nothing held against it; if it fails the instance is out for twice as long. At most half of them are out, and
+/// never the last one. When fewer than half of those that are connected are in, as when others went, all are let in.
 ///
 /// What a failure is is said by [`Picked::report`](crate::Picked::report).
 #[derive(Debug, Clone, Copy)]
@@ -119,7 +120,7 @@ impl Ejector {
             let stays = present.contains(number);
             if !stays {
                 // It may be back, and then it is new.
-                entry.stats.open(false);
+                entry.stats.gate().set(Opening::Open);
             }
             stays
         });
@@ -127,8 +128,7 @@ impl Ejector {
         let mut inside = pool.len() - self.outside();
         if (inside as f64) < self.rule.panic * pool.len() as f64 {
             for entry in self.entries.values_mut().filter(|entry| !matches!(entry.state, State::In(_))) {
-                entry.stats.open(true);
-                entry.state = State::In(now);
+                entry.let_in(now);
             }
             return;
         }
@@ -144,16 +144,15 @@ impl Ejector {
     fn readmit(&mut self, now: Instant) {
         let (rule, rng) = (self.rule, &mut self.rng);
         for entry in self.entries.values_mut() {
-            match (entry.state, entry.stats.gate()) {
+            match (entry.state, entry.stats.gate().opening()) {
                 (State::Out(until), _) if until <= now => {
-                    entry.stats.probe();
+                    entry.stats.gate().set(Opening::Probe);
                     entry.state = State::Probed;
                 }
-                (State::Probed, Gate::Passed) => {
-                    entry.stats.open(true);
-                    entry.state = State::In(now);
+                (State::Probed, Opening::Passed) => {
+                    entry.let_in(now);
                 }
-                (State::Probed, Gate::Failed) => entry.shut(&rule, rng, now),
+                (State::Probed, Opening::Failed) => entry.shut(&rule, rng, now),
                 _ => {}
             }
         }
@@ -201,16 +200,23 @@ impl Ejector {
 }
 
 impl Entry {
+    fn let_in(&mut self, now: Instant) {
+        self.stats.forgive();
+        self.stats.gate().set(Opening::Open);
+        self.state = State::In(now);
+    }
+
     fn shut(&mut self, rule: &Ejection, rng: &mut fastrand::Rng, now: Instant) {
         let time = rule.first.saturating_mul(1 << self.times.min(16)).min(rule.longest);
         self.times = self.times.saturating_add(1);
         // Clients that saw the same failures must not come back in step.
         self.state = State::Out(now + time.mul_f64(0.9 + 0.2 * rng.f64()));
-        self.stats.shut();
+        self.stats.gate().set(Opening::Shut);
     }
 }
 
-/// Whether `failed` of `seen` calls are too many, `in_a_row` of them the last ones, where others fail with the share `others`.
+/// Whether `failed` of `seen` calls are too many, `in_a_row` of them the last ones, where others fail with the share
+/// `others`.
 fn fails(failed: u32, seen: u32, in_a_row: u32, others: f64) -> bool {
     let floor = others.max(FLOOR);
     if in_a_row >= ENOUGH && floor < WORSE {

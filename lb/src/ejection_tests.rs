@@ -1,5 +1,6 @@
 use super::*;
-use crate::stats::{Outcome, Pass};
+use crate::gate::Pass;
+use crate::stats::Outcome;
 
 struct Pool {
     ejector: Ejector,
@@ -53,9 +54,9 @@ impl Pool {
 
     fn probe(&mut self, member: usize, outcome: Option<Outcome>) {
         let stats = &self.members[member].1;
-        assert_eq!(stats.enter(), Some(Pass::Probe));
-        assert_eq!(stats.enter(), None, "one call is let through");
-        stats.probed(outcome);
+        assert_eq!(stats.gate().enter(), Some(Pass::Probe));
+        assert_eq!(stats.gate().enter(), None, "one call is let through");
+        stats.gate().probed(outcome);
     }
 }
 
@@ -67,7 +68,7 @@ fn five_in_a_row_are_enough() {
     assert!(pool.judge().is_empty());
     pool.calls(1, "-");
     assert_eq!(pool.judge(), [1]);
-    assert_eq!(pool.members[1].1.enter(), None, "nothing is let through");
+    assert_eq!(pool.members[1].1.gate().enter(), None, "nothing is let through");
 }
 
 #[test]
@@ -145,9 +146,9 @@ fn a_probe_that_succeeds_brings_it_back_with_nothing_held_against_it() {
     // Its caller gave the call up: another one is let through.
     pool.probe(0, None);
     pool.probe(0, Some(Outcome::Success));
-    assert_eq!(pool.members[0].1.enter(), None, "until somebody has looked");
+    assert_eq!(pool.members[0].1.gate().enter(), None, "until somebody has looked");
     assert!(pool.judge().is_empty());
-    assert_eq!(pool.members[0].1.enter(), Some(Pass::Free));
+    assert_eq!(pool.members[0].1.gate().enter(), Some(Pass::Free));
     assert_eq!(pool.members[0].1.outcomes(), (0, 0));
 }
 
@@ -189,7 +190,7 @@ fn all_are_let_in_when_few_are_left() {
     assert_eq!(pool.out(), [0, 1, 2]);
     pool.members.pop();
     assert!(pool.judge().is_empty());
-    assert!(pool.members.iter().all(|(_, stats)| stats.enter() == Some(Pass::Free)));
+    assert!(pool.members.iter().all(|(_, stats)| stats.gate().enter() == Some(Pass::Free)));
 }
 
 #[test]
@@ -200,6 +201,6 @@ fn one_that_went_is_new_when_it_is_back() {
     assert_eq!(pool.judge(), [3]);
     let gone = pool.members.pop().unwrap();
     pool.judge();
-    assert_eq!(gone.1.enter(), Some(Pass::Free));
+    assert_eq!(gone.1.gate().enter(), Some(Pass::Free));
     assert_eq!(pool.ejector.next_wake(), None);
 }

@@ -9,10 +9,10 @@ pub(crate) const PENALTY: Duration = Duration::from_secs(1);
 
 /// The rule by which an exponentially weighted moving average of latencies is kept.
 ///
-/// A latency counts for `1 - e^(-age/tau)`, where `age` is how long ago the one before it came, and for a tenth at least.
-/// A failed call counts as one that took until its deadline (1 s if it had none), and never lowers the average: an
-/// instance that fails at once must not look fast. An average that nothing renews is read as `average * e^(-age/tau)`, so
-/// that an instance which was slow once is tried again.
+/// A latency counts for `1 - e^(-age/tau)`, where `age` is how long ago the one before it came, and for a tenth at
+/// least. A failed call counts as one that took until its deadline (1 s if it had none), and never lowers the
+/// average: an instance that fails at once must not look fast. An average that nothing renews is read as `average *
+/// e^(-age/tau)`, so that an instance which was slow once is tried again.
 ///
 /// In [`peak`](Self::peak) mode a latency above the average replaces it, and one below counts by its age alone: the
 /// "Peak EWMA" of Finagle and linkerd.

@@ -15,6 +15,7 @@ mod endpointer;
 mod error;
 mod ewma;
 mod factory;
+mod gate;
 #[cfg(feature = "grpc")]
 pub mod grpc;
 mod picked;

@@ -12,8 +12,9 @@ use crate::clock::Tick;
 use crate::ejection::is_suspect;
 use crate::ewma::{Ewma, PENALTY};
 use crate::factory::Lifeline;
+use crate::gate::Pass;
 use crate::slot::Link;
-use crate::stats::{Outcome, Pass, Stats};
+use crate::stats::{Outcome, Stats};
 
 /// How latencies are measured: by which rule, if at all, and on which clock.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +29,8 @@ impl Measure {
     #[cfg(test)]
     pub(crate) const NONE: Self = Self { rule: None, clock: Tick::now, begun: None };
 
-    /// For a pick that begins now. The clock is read once for the choice and the call, and only if somebody wants to know.
+    /// For a pick that begins now. The clock is read once for the choice and the call, and only if somebody wants to
+    /// know.
     #[inline]
     pub(crate) fn begin(self) -> Self {
         Self { begun: self.rule.map(|_| (self.clock)()), ..self }
@@ -38,10 +40,10 @@ impl Measure {
 /// An endpoint that was picked for a call; dereferences to it. The call counts as in flight until this is
 /// dropped, and so long the endpoint stays open, even when its instance leaves.
 ///
-/// [`report`](Self::report) says what became of the call; [`Retry`](crate::Retry) and
-/// `grpc::Channel` do so by themselves. It is noted, once, when this is dropped. A call of
-/// which nothing is reported was given up by its caller: a failure if it lasted for as long as it was [allowed](Self::allow); none
-/// otherwise, and all that it shows is that the instance takes at least as long (1 s at most).
+/// [`report`](Self::report) says what became of the call; [`Retry`](crate::Retry) and `grpc::Channel` do so by
+/// themselves. It is noted, once, when this is dropped. A call of which nothing is reported was given up by its
+/// caller: a failure if it lasted for as long as it was [allowed](Self::allow); none otherwise, and all that it shows
+/// is that the instance takes at least as long (1 s at most).
 pub struct Picked<E> {
     number: u64,
     instance: Arc<Instance>,
@@ -89,7 +91,8 @@ impl<E> Picked<E> {
         self.record().answered();
     }
 
-    /// Says how long the call may take from now on, which is what a failure counts as in the average latency, at least; 1 s without it.
+    /// Says how long the call may take from now on, which is what a failure counts as in the average latency, at
+    /// least; 1 s without it.
     pub fn allow(&self, within: Duration) {
         self.record().allow(within);
     }
@@ -242,7 +245,7 @@ impl Record {
     #[inline]
     fn tell(&self, outcome: Option<Outcome>, stats: &Stats, lifeline: &Lifeline) {
         if self.pass == Pass::Probe {
-            stats.probed(outcome);
+            stats.gate().probed(outcome);
             if outcome.is_some() {
                 lifeline.suspect();
             }

@@ -71,7 +71,7 @@ impl<E> Slot<E> {
         if link.lifeline.is_cut() {
             return None;
         }
-        let pass = self.stats.enter()?;
+        let pass = self.stats.gate().enter()?;
         Some(Picked::new(self.number, Arc::clone(&self.instance), link, measure, pass))
     }
 }

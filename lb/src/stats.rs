@@ -1,10 +1,11 @@
 //! [`Stats`]: what is known of the calls to one instance.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::Tick;
 use crate::ewma::{Ewma, PENALTY};
+use crate::gate::Gate;
 
 /// What became of a call, as far as it says something about the instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,39 +23,13 @@ pub enum Outcome {
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub struct Stats {
-    /// How many calls are in flight in the lower half; the last outcomes in the upper: a bit each, 1 for a failure, behind a 1 that says where
-    /// they begin. Together, so that the end of a call and its outcome are one step.
+    /// How many calls are in flight in the lower half; the last outcomes in the upper: a bit each, 1 for a failure,
+    /// behind a 1 that says where they begin. Together, so that the end of a call and its outcome are one step.
     calls: AtomicU64,
     /// The average latency, an f32 of seconds, in the upper half; when it was renewed, in milliseconds, in the lower.
     /// 0: nothing was measured yet.
     latency: AtomicU64,
-    gate: AtomicU8,
-}
-
-/// Whether calls are let through to an instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Gate {
-    /// All of them.
-    Open = 0,
-    /// None.
-    Shut,
-    /// One, which has not come yet.
-    Probe,
-    /// None, as long as the one is under way.
-    Probing,
-    /// None, until somebody sees that the one succeeded.
-    Passed,
-    /// None, until somebody sees that the one failed.
-    Failed,
-}
-
-/// How a call has come through a [`Gate`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pass {
-    /// As all others.
-    Free,
-    /// As the one that shows how the instance does.
-    Probe,
+    gate: Gate,
 }
 
 impl Stats {
@@ -65,8 +40,8 @@ impl Stats {
         lower(self.calls.load(Ordering::Relaxed))
     }
 
-    /// The average latency as it is at a moment, by the rule that it is kept by; `None` before the first one. Only balancers whose
-    /// [policy](crate::Policy::ewma) wants it measure it.
+    /// The average latency as it is at a moment, by the rule that it is kept by; `None` before the first one. Only
+    /// balancers whose [policy](crate::Policy::ewma) wants it measure it.
     #[must_use]
     pub fn latency(&self, rule: &Ewma, now: Tick) -> Option<Duration> {
         Duration::try_from_secs_f32(self.expected(rule, now)?).ok()
@@ -93,62 +68,15 @@ impl Stats {
         outcomes.trailing_ones().min(outcomes.ilog2())
     }
 
-    pub(crate) fn gate(&self) -> Gate {
-        match self.gate.load(Ordering::Acquire) {
-            1 => Gate::Shut,
-            2 => Gate::Probe,
-            3 => Gate::Probing,
-            4 => Gate::Passed,
-            5 => Gate::Failed,
-            _ => Gate::Open,
-        }
-    }
-
-    fn set(&self, gate: Gate) {
-        self.gate.store(gate as u8, Ordering::Release);
-    }
-
-    /// Lets no call through.
-    pub(crate) fn shut(&self) {
-        self.set(Gate::Shut);
-    }
-
-    /// Lets one call through.
-    pub(crate) fn probe(&self) {
-        self.set(Gate::Probe);
-    }
-
-    /// Lets all calls through; with nothing that was held against it, if it is to be `forgiven`.
-    pub(crate) fn open(&self, forgiven: bool) {
-        if forgiven {
-            self.calls.fetch_and(LOWER, Ordering::Relaxed);
-        }
-        self.set(Gate::Open);
-    }
-
-    /// Whether a call is let through.
+    /// Whether calls are let through.
     #[inline]
-    pub(crate) fn enter(&self) -> Option<Pass> {
-        match self.gate() {
-            Gate::Open => Some(Pass::Free),
-            Gate::Probe => self.turn(Gate::Probe, Gate::Probing).then_some(Pass::Probe),
-            Gate::Shut | Gate::Probing | Gate::Passed | Gate::Failed => None,
-        }
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
     }
 
-    /// What the one call has shown; nothing, if its caller gave it up: then another one is let through.
-    pub(crate) fn probed(&self, outcome: Option<Outcome>) {
-        let gate = match outcome {
-            Some(Outcome::Success) => Gate::Passed,
-            Some(Outcome::Failure) => Gate::Failed,
-            None => Gate::Probe,
-        };
-        // Unless all were let in meanwhile.
-        self.turn(Gate::Probing, gate);
-    }
-
-    fn turn(&self, from: Gate, to: Gate) -> bool {
-        self.gate.compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    /// Forgets all outcomes.
+    pub(crate) fn forgive(&self) {
+        self.calls.fetch_and(LOWER, Ordering::Relaxed);
     }
 
     /// Notes that a call begins. A [`Balancer`](crate::Balancer) does; this is for testing a policy.
@@ -173,8 +101,8 @@ impl Stats {
         update(&self.calls, |calls| Some(judged(calls, outcome)));
     }
 
-    /// Takes the latency of a call that ended now into the average, by `rule`. Where it failed, `allowed` is how long it might have
-    /// taken; 1 s if it might have taken for ever.
+    /// Takes the latency of a call that ended now into the average, by `rule`. Where it failed, `allowed` is how long
+    /// it might have taken; 1 s if it might have taken for ever.
     pub fn measure(
         &self,
         rule: &Ewma,

@@ -39,9 +39,9 @@ use crate::policy::Policy;
 ///   server, and ends the call with `DEADLINE_EXCEEDED`.
 /// - What policies that hash go by is the [`Key`] in the request's extensions, or what
 ///   [`ChannelBuilder::key`] reads off its metadata.
-/// - Failures, for policies that mind them, are the codes `UNAVAILABLE`, `RESOURCE_EXHAUSTED`, `DEADLINE_EXCEEDED`, `INTERNAL`,
-///   `UNKNOWN` and `DATA_LOSS`, and connections that broke; never what the caller cancelled. Latency is the time until the head
-///   of the answer, as a stream may be open for hours.
+/// - Failures, for policies that mind them, are the codes `UNAVAILABLE`, `RESOURCE_EXHAUSTED`, `DEADLINE_EXCEEDED`,
+///   `INTERNAL`, `UNKNOWN` and `DATA_LOSS`, and connections that broke; never what the caller cancelled. Latency is
+///   the time until the head of the answer, as a stream may be open for hours.
 /// - The instance that answered is in the response's extensions, as an `Arc<Instance>`.
 ///
 /// Clones are cheap handles of the same channel. When the last one is dropped, its task ends and every

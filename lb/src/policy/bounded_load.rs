@@ -7,12 +7,12 @@ use super::{Choice, Members, Policy, draw, weights};
 use crate::call::Key;
 use crate::stats::Stats;
 
-/// As [`Maglev`], but an instance that has a quarter more in flight than its share is passed over: "consistent hashing with bounded
-/// loads" (V. Mirrokni, M. Thorup and M. Zadimoghaddam, 2018). Each key goes on in an order of its own, as in Envoy, so that what is too
-/// much for one is shared out among all.
+/// As [`Maglev`], but an instance that has a quarter more in flight than its share is passed over: "consistent
+/// hashing with bounded loads" (V. Mirrokni, M. Thorup and M. Zadimoghaddam, 2018). Each key goes on in an order of
+/// its own, as in Envoy, so that what is too much for one is shared out among all.
 ///
-/// The share is of the calls that all handles have in flight. Up to 32 instances it is counted at each pick; of more, each handle counts
-/// anew after one pick for every 32 instances.
+/// The share is of the calls that all handles have in flight. Up to 32 instances it is counted at each pick; of more,
+/// each handle counts anew after one pick for every 32 instances.
 #[derive(Debug, Clone, Copy)]
 pub struct BoundedLoad {
     maglev: Maglev,
@@ -29,8 +29,8 @@ impl Default for BoundedLoad {
 const COUNTED: usize = 32;
 
 impl BoundedLoad {
-    /// How many times its share an instance may have in flight, from 1 to 100; 1.25. Less spreads more keys, more lets instances
-    /// be busier.
+    /// How many times its share an instance may have in flight, from 1 to 100; 1.25. Less spreads more keys, more
+    /// lets instances be busier.
     #[must_use]
     pub fn factor(mut self, factor: f64) -> Self {
         self.factor = if factor.is_nan() { 1.25 } else { factor.clamp(1.0, 100.0) };

@@ -8,8 +8,8 @@ use super::Choice;
 /// How often members are drawn that may not be picked before all are looked at.
 const DRAWS: usize = 4;
 
-/// A generator for the seed of a handle. Neighbouring seeds are the rule: without the factor their first numbers would be
-/// alike.
+/// A generator for the seed of a handle. Neighbouring seeds are the rule: without the factor their first numbers
+/// would be alike.
 pub(super) fn rng(seed: u64) -> Rng {
     Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
@@ -63,8 +63,9 @@ fn least_of_all(choice: &Choice<'_>, rng: &mut Rng, cost: impl Fn(usize) -> Cost
     best.index()
 }
 
-/// The cheapest of some members. One whose latency is not known is taken to be as fast as the fastest of the others: any fixed number would be
-/// wrong by a hundredfold somewhere, and where it is too much, the member is never called and never known.
+/// The cheapest of some members. One whose latency is not known is taken to be as fast as the fastest of the others:
+/// any fixed number would be wrong by a hundredfold somewhere, and where it is too much, the member is never called
+/// and never known.
 struct Best {
     known: Least,
     /// By the factor alone.
@@ -101,8 +102,8 @@ impl Best {
     }
 }
 
-/// The cheapest member so far, of several of the same cost the last one. Without a branch that depends on the cost: it would
-/// be guessed wrong as often as right.
+/// The cheapest member so far, of several of the same cost the last one. Without a branch that depends on the cost:
+/// it would be guessed wrong as often as right.
 struct Least {
     index: usize,
     cost: f32,
@@ -125,8 +126,8 @@ impl Least {
     }
 }
 
-/// `D` numbers below `len`, no two the same, each order as likely as every other: the last one wins among equals. `len` is
-/// `D` at least.
+/// `D` numbers below `len`, no two the same, each order as likely as every other: the last one wins among equals.
+/// `len` is `D` at least.
 #[inline]
 fn distinct<const D: usize>(len: usize, rng: &mut Rng) -> [usize; D] {
     let (mut drawn, mut sorted) = ([usize::MAX; D], [usize::MAX; D]);

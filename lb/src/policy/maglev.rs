@@ -5,13 +5,13 @@ use twox_hash::XxHash64;
 use super::{Choice, Members, Policy, draw, weights};
 use crate::call::Key;
 
-/// The [key](crate::Key) of a call says where it goes, by one look into a table: Google's Maglev (D. E. Eisenbud et al., NSDI 2016, section
-/// 3.4), with Envoy's hashes and its way with weights. Of equal weights no instance has more than one entry more than another.
-/// When an instance goes, its keys are shared out, and few others move.
+/// The [key](crate::Key) of a call says where it goes, by one look into a table: Google's Maglev (D. E. Eisenbud et
+/// al., NSDI 2016, section 3.4), with Envoy's hashes and its way with weights. Of equal weights no instance has more
+/// than one entry more than another. When an instance goes, its keys are shared out, and few others move.
 ///
-/// The table has 65,537 entries for up to 655 instances and 655,373 for more, the paper's sizes: between these numbers nearly
-/// all keys move, unless a [size](Self::size) is set. A call without a key goes anywhere. An
-/// instance is known by its id.
+/// The table has 65,537 entries for up to 655 instances and 655,373 for more, the paper's sizes: between these
+/// numbers nearly all keys move, unless a [size](Self::size) is set. A call without a key goes anywhere. An instance
+/// is known by its id.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Maglev {
     size: Option<usize>,
@@ -28,8 +28,8 @@ const ENTRIES_EACH: u64 = 100;
 const JUMPS: u64 = 32;
 
 impl Maglev {
-    /// A fixed size of the table, up to 5,000,011: the next prime is taken. A hundred times as many as there will ever be instances keep
-    /// shares even; it is doubled until each can have one entry.
+    /// A fixed size of the table, up to 5,000,011: the next prime is taken. A hundred times as many as there will
+    /// ever be instances keep shares even; it is doubled until each can have one entry.
     #[must_use]
     pub fn size(mut self, entries: usize) -> Self {
         self.size = Some(entries);
@@ -80,8 +80,8 @@ impl MaglevTable {
         self.entries.get(at).map(|&index| index as usize)
     }
 
-    /// Where a hash goes if not to the first that comes: every key has an order of its own, so that what one instance loses is
-    /// shared out among all others.
+    /// Where a hash goes if not to the first that comes: every key has an order of its own, so that what one instance
+    /// loses is shared out among all others.
     pub(super) fn jumps(&self, hash: u64) -> impl Iterator<Item = usize> {
         (0..JUMPS).filter_map(move |jump| self.get(if jump == 0 { hash } else { mix(hash ^ mix(jump)) }))
     }
@@ -95,8 +95,8 @@ pub(super) fn mix(mut bits: u64) -> u64 {
     bits ^ bits >> 31
 }
 
-/// Fills a table: members take turns, each takes the next entry of its permutation `offset + n * skip` that is free. A member
-/// has its turn number n not before its weight is due it: Envoy's rule.
+/// Fills a table: members take turns, each takes the next entry of its permutation `offset + n * skip` that is free.
+/// A member has its turn number n not before its weight is due it: Envoy's rule.
 fn populate(permutations: &[(u64, u64)], weights: &[u32], size: u64) -> Vec<u32> {
     const FREE: u32 = u32::MAX;
     let len = usize::try_from(size).unwrap_or(usize::MAX);
@@ -123,8 +123,8 @@ fn populate(permutations: &[(u64, u64)], weights: &[u32], size: u64) -> Vec<u32>
         (0..permutations.len()).cycle().take(len).for_each(take);
         return entries;
     }
-    // In which round a member has its next turn: a list of members for each round, as each is in one at a time. Rounds in which the
-    // heaviest would take more than there is never come.
+    // In which round a member has its next turn: a list of members for each round, as each is in one at a time.
+    // Rounds in which the heaviest would take more than there is never come.
     let mut rounds = vec![NOBODY; len + 2];
     let mut next = vec![NOBODY; weights.len()];
     let mut taken = vec![0_u64; weights.len()];

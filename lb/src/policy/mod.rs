@@ -45,9 +45,10 @@ use crate::stats::Stats;
 /// What depends on the set alone is worked out by [`build`](Self::build), off the path of calls; what changes
 /// from pick to pick is in the [`Local`](Self::Local) of one handle, so that no pick waits for another.
 ///
-/// What there is to know of the calls to an instance is in its [`Stats`]: how many are in flight, how the last ones ended, and how long they took,
-/// if the policy [says so](Self::ewma). A policy that learns more keeps it in its table, shared and atomic, and carries it over from
-/// the [table before](Members::before): a set is replaced whenever an instance comes, goes or changes.
+/// What there is to know of the calls to an instance is in its [`Stats`]: how many are in flight, how the last ones
+/// ended, and how long they took, if the policy [says so](Self::ewma). A policy that learns more keeps it in its
+/// table, shared and atomic, and carries it over from the [table before](Members::before): a set is replaced whenever
+/// an instance comes, goes or changes.
 ///
 /// A policy of one's own, which prefers instances in the zone of the client and takes turns among them:
 ///
@@ -101,8 +102,9 @@ pub trait Policy: Debug + Clone + Send + Sync + 'static {
     /// clone.
     fn local(&self, seed: u64) -> Self::Local;
 
-    /// By which rule latencies are measured for it, which are then in the [`Stats`] of the members; not at all, as the clock costs
-    /// more than most picks. An instance has one average: balancers that share an endpointer had better agree.
+    /// By which rule latencies are measured for it, which are then in the [`Stats`] of the members; not at all, as
+    /// the clock costs more than most picks. An instance has one average: balancers that share an endpointer had
+    /// better agree.
     fn ewma(&self) -> Option<Ewma> {
         None
     }

@@ -7,8 +7,8 @@ use super::weights::inverse;
 use super::{Choice, Members, Policy, draw};
 use crate::stats::Stats;
 
-/// Draws two and takes the one with fewer calls in flight for its weight: "power of two choices", gRPC's `least_request`
-/// (gRFC A48) and Envoy's `LEAST_REQUEST`.
+/// Draws two and takes the one with fewer calls in flight for its weight: "power of two choices", gRPC's
+/// `least_request` (gRFC A48) and Envoy's `LEAST_REQUEST`.
 ///
 /// Unlike theirs, the two are never the same one, so that of two instances the busier one gets nothing.
 #[derive(Debug, Clone, Copy, Default)]

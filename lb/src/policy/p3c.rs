@@ -9,12 +9,12 @@ use super::{Choice, Members, Policy, draw};
 use crate::ewma::Ewma;
 use crate::stats::Stats;
 
-/// Draws three and takes the one with the least `latency * (in flight + 1) / weight`, where the latency is an average by the rule
-/// of [`Ewma`]. One that has not answered yet is taken to be as fast as the fastest of the three.
+/// Draws three and takes the one with the least `latency * (in flight + 1) / weight`, where the latency is an average
+/// by the rule of [`Ewma`]. One that has not answered yet is taken to be as fast as the fastest of the three.
 ///
-/// Slow, failing and paused instances get next to no calls, and are tried again from time to time. The "Peak EWMA" of Finagle and
-/// linkerd is the same with two, in [peak mode](Self::peak), and with a fixed guess for new ones; without a penalty for failures it prefers
-/// an instance that fails at once.
+/// Slow, failing and paused instances get next to no calls, and are tried again from time to time. The "Peak EWMA" of
+/// Finagle and linkerd is the same with two, in [peak mode](Self::peak), and with a fixed guess for new ones; without
+/// a penalty for failures it prefers an instance that fails at once.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct P3cEwma {
     rule: Ewma,

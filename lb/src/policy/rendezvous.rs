@@ -6,11 +6,11 @@ use super::maglev::mix;
 use super::{Choice, Members, Policy, draw, weights};
 use crate::call::Key;
 
-/// The [key](crate::Key) of a call says where it goes: to the instance that scores highest with it. "Highest random weight" (D. G. Thaler and C.
-/// V. Ravishankar, 1998), by weight as J. Resch has it (`-weight / ln(hash)`).
+/// The [key](crate::Key) of a call says where it goes: to the instance that scores highest with it. "Highest random
+/// weight" (D. G. Thaler and C. V. Ravishankar, 1998), by weight as J. Resch has it (`-weight / ln(hash)`).
 ///
-/// Shares are exact, and when an instance goes or its weight changes only the keys move that must. A pick looks at every
-/// instance: for up to some thirty of them. A call without a key goes anywhere.
+/// Shares are exact, and when an instance goes or its weight changes only the keys move that must. A pick looks at
+/// every instance: for up to some thirty of them. A call without a key goes anywhere.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Rendezvous {}
 

@@ -5,9 +5,10 @@ use twox_hash::XxHash64;
 use super::{Choice, Members, Policy, draw, weights};
 use crate::call::Key;
 
-/// The [key](crate::Key) of a call says where it goes: to the next point on a ring on which each instance has points by its weight. "Ketama",
-/// with the points of gRPC (gRFC A42) and Envoy: the XXH64 of `ID_0`, `ID_1` and so on, where the id of an instance is its address
-/// unless it was given another. A client of theirs with a ring of the same size makes the same choice.
+/// The [key](crate::Key) of a call says where it goes: to the next point on a ring on which each instance has points
+/// by its weight. "Ketama", with the points of gRPC (gRFC A42) and Envoy: the XXH64 of `ID_0`, `ID_1` and so on,
+/// where the id of an instance is its address unless it was given another. A client of theirs with a ring of the same
+/// size makes the same choice.
 ///
 /// When an instance goes, only its keys move, to the next points. Its shares are more uneven than those of
 /// [`Maglev`](super::Maglev), and a pick is slower. A call without a key goes anywhere.
@@ -33,7 +34,8 @@ impl Default for RingHash {
 }
 
 impl RingHash {
-    /// A ring of gRPC's size: from 1,024 to 4,096 points, as many as it takes to respect the weights. It is uneven from a few hundred instances on.
+    /// A ring of gRPC's size: from 1,024 to 4,096 points, as many as it takes to respect the weights. It is uneven
+    /// from a few hundred instances on.
     #[must_use]
     pub fn grpc() -> Self {
         Self::default().size(1_024, 4_096)

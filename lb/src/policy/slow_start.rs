@@ -8,13 +8,13 @@ use super::{Choice, Members, Policy, draw};
 use crate::clock::Tick;
 use crate::ewma::Ewma;
 
-/// Any policy, but an instance that has just become ready gets a growing part of what is due to it, until it has been there for a
-/// while: Envoy's slow start. Its caches are cold, and it would else get as much as everybody at once, or, as it has
-/// nothing in flight, more.
+/// Any policy, but an instance that has just become ready gets a growing part of what is due to it, until it has been
+/// there for a while: Envoy's slow start. Its caches are cold, and it would else get as much as everybody at once,
+/// or, as it has nothing in flight, more.
 ///
-/// After time `t` of a `window` it gets `max(0.1, (t / window)^(1 / aggression))` of its share: of the calls that the policy
-/// gives it the others go elsewhere. Where everything is new, as at the start of a client, nothing is
-/// spared. Not for policies that hash: keys would go to and fro.
+/// After time `t` of a `window` it gets `max(0.1, (t / window)^(1 / aggression))` of its share: of the calls that the
+/// policy gives it the others go elsewhere. Where everything is new, as at the start of a client, nothing is spared.
+/// Not for policies that hash: keys would go to and fro.
 ///
 /// ```
 /// # use std::time::Duration;

@@ -84,7 +84,8 @@ impl<P: Policy> Scene<P> {
     }
 }
 
-/// What every policy keeps to: whatever the weights, a pick is a member that is allowed, and there is one as long as one is.
+/// What every policy keeps to: whatever the weights, a pick is a member that is allowed, and there is one as long as
+/// one is.
 pub(crate) fn keeps_the_contract<P: Policy>(policy: &P) {
     for weights in awkward_weights() {
         let mut scene = Scene::new(policy.clone(), &weights);

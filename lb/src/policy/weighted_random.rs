@@ -29,7 +29,8 @@ impl AliasTable {
     fn new(weights: Vec<u32>) -> Self {
         let len = weights.len();
         let total = u128::from(weights::sum(&weights));
-        // In parts of which the whole has `total` and each row `total / len`: multiplied by `len`, so that nothing is rounded.
+        // In parts of which the whole has `total` and each row `total / len`: multiplied by `len`, so that nothing is
+        // rounded.
         let mut parts: Vec<u128> = weights.iter().map(|&weight| u128::from(weight) * len as u128).collect();
         let mut rows: Vec<Row> = (0..len).map(|index| Row { own: WHOLE, rest: index }).collect();
         let (mut small, mut large): (Vec<usize>, Vec<usize>) =

@@ -2,13 +2,14 @@
 
 use super::{Choice, Members, Policy, weights};
 
-/// One after the other, each as often as its weight says, and evenly spread: gRPC's static stride scheduler (gRFC A58; grpc-go
-/// `balancer/weightedroundrobin/scheduler.go`), with the weights of the registry. Each handle has a counter of its own.
+/// One after the other, each as often as its weight says, and evenly spread: gRPC's static stride scheduler (gRFC
+/// A58; grpc-go `balancer/weightedroundrobin/scheduler.go`), with the weights of the registry. Each handle has a
+/// counter of its own.
 ///
-/// Weights are scaled so that the greatest is 65,535; what would become less than 1 is 1. After any number of picks of one
-/// handle each member has had what is due to it, give or take two and a half: two for up to ten members from the beginning of the
-/// sequence, but handles begin anywhere, so that clients do not go in step. Handles that make a single
-/// call each, as is the habit with tonic clients, share calls out evenly too.
+/// Weights are scaled so that the greatest is 65,535; what would become less than 1 is 1. After any number of picks
+/// of one handle each member has had what is due to it, give or take two and a half: two for up to ten members from
+/// the beginning of the sequence, but handles begin anywhere, so that clients do not go in step. Handles that make a
+/// single call each, as is the habit with tonic clients, share calls out evenly too.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WeightedRoundRobin {}
 
@@ -80,8 +81,8 @@ impl StrideTable {
         None
     }
 
-    /// Whose turn it is among handles that pick once: turns follow the golden ratio through the sum of the weights, which spreads
-    /// any number of them evenly.
+    /// Whose turn it is among handles that pick once: turns follow the golden ratio through the sum of the weights,
+    /// which spreads any number of them evenly.
     fn turn(&self, turn: u64) -> Option<usize> {
         let place = weights::scale(spread(turn), *self.sums.last()?);
         Some(self.sums.partition_point(|&sum| sum <= place))
