@@ -9,11 +9,14 @@ use arc_swap::{ArcSwap, Cache};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use crate::call::Call;
+use crate::clock::Tick;
 use crate::endpointer::{Endpointer, Follower};
 use crate::error::PickError;
-use crate::policy::{Avoid, Choice, Member, Members, Policy};
+use crate::picked::{Measure, Picked};
+use crate::policy::{Choice, Member, Members, Policy};
 use crate::ready::ReadySet;
-use crate::slot::Picked;
+use crate::slot::Slot;
 
 /// How long a call waits by default while it is too early to tell whether there is an endpoint.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -26,6 +29,7 @@ pub struct Balancer<E, P: Policy> {
     shared: Arc<Shared<E, P>>,
     picker: Cache<Current<E, P>, Arc<Picker<E, P>>>,
     local: P::Local,
+    measure: Measure,
     wait_for_ready: bool,
 }
 
@@ -93,9 +97,10 @@ where
         let picker = Arc::new(ArcSwap::from_pointee(Picker::new(&policy, &endpoints.ready_set(), None)));
         endpoints.follow(Box::new(Follow { policy: policy.clone(), picker: Arc::downgrade(&picker) }));
         let local = policy.local(seed);
+        let measure = Measure { rule: policy.ewma(), clock: Tick::now, begun: None };
         let shared =
             Arc::new(Shared { endpoints, policy, picker, seeds: AtomicU64::new(seed.wrapping_add(1)) });
-        Self { picker: Cache::new(Arc::clone(&shared.picker)), local, wait_for_ready: false, shared }
+        Self { picker: Cache::new(Arc::clone(&shared.picker)), local, measure, wait_for_ready: false, shared }
     }
 }
 
@@ -105,6 +110,13 @@ impl<E, P: Policy> Balancer<E, P> {
     #[must_use]
     pub fn wait_for_ready(mut self, wait: bool) -> Self {
         self.wait_for_ready = wait;
+        self
+    }
+
+    /// Measures on another clock, for simulations.
+    #[must_use]
+    pub fn clock(mut self, clock: fn() -> Tick) -> Self {
+        self.measure.clock = clock;
         self
     }
 
@@ -125,47 +137,64 @@ impl<E, P: Policy> Balancer<E, P> {
     /// # Errors
     /// There is none, and the error says why.
     pub fn pick(&mut self) -> Result<Picked<E>, PickError> {
-        self.pick_avoiding(&Avoid::nothing())
+        self.pick_for(&Call::new())
     }
 
-    /// The same, but none of `avoid` as long as there is another one.
+    /// An endpoint for a call with a key, or one that has tried others: those are not picked as long as there is
+    /// another one.
     ///
     /// # Errors
     /// There is none, and the error says why.
-    pub fn pick_avoiding(&mut self, avoid: &Avoid) -> Result<Picked<E>, PickError> {
-        let picker = self.picker.load();
-        let choice = Choice::new(picker.set.numbers(), avoid);
-        let slots = picker.set.slots();
-        let chosen = self.shared.policy.pick(&picker.table, &mut self.local, &choice);
-        if let Some(picked) = chosen.and_then(|index| slots.get(index)).and_then(|slot| slot.begin()) {
-            return Ok(picked);
+    #[inline]
+    pub fn pick_for(&mut self, call: &Call) -> Result<Picked<E>, PickError> {
+        let measure = self.measure.begin();
+        match self.choose_at(call, measure.begun).and_then(|slot| slot.begin(measure)) {
+            Some(picked) => Ok(picked),
+            None => self.pick_slowly(call),
         }
-        self.pick_slowly(avoid)
+    }
+
+    /// The choice alone: where a call would go now by the policy, without beginning it. Nothing is counted, and the
+    /// endpoint may have closed a moment ago. `None` if there is none.
+    #[inline]
+    pub fn choose(&mut self, call: &Call) -> Option<&Slot<E>> {
+        let now = self.measure.begin().begun;
+        self.choose_at(call, now)
+    }
+
+    #[inline]
+    fn choose_at(&mut self, call: &Call, now: Option<Tick>) -> Option<&Slot<E>> {
+        let picker = self.picker.load();
+        let choice = Choice { numbers: picker.set.numbers(), call, now };
+        let chosen = self.shared.policy.pick(&picker.table, &mut self.local, &choice)?;
+        picker.set.slots().get(chosen).map(Arc::as_ref)
     }
 
     /// For when the first choice has closed since the set was made, or everything is avoided.
     #[cold]
-    fn pick_slowly(&mut self, avoid: &Avoid) -> Result<Picked<E>, PickError> {
+    fn pick_slowly(&mut self, call: &Call) -> Result<Picked<E>, PickError> {
+        let measure = self.measure.begin();
+        let now = measure.begun;
         let picker = self.picker.load();
         let (slots, numbers) = (picker.set.slots(), picker.set.numbers());
         // By the policy as long as it finds others, then any that is open, those to be avoided last.
-        let mut closed = avoid.clone();
+        let mut closed = call.clone();
         for _ in 0..slots.len().min(8) {
-            let choice = Choice::new(numbers, &closed);
+            let choice = Choice { numbers, call: &closed, now };
             let chosen = self.shared.policy.pick(&picker.table, &mut self.local, &choice);
             let Some(slot) = chosen.and_then(|index| slots.get(index)) else { break };
-            match slot.begin() {
+            match slot.begin(measure) {
                 Some(picked) => return Ok(picked),
-                None => closed.add_number(slot.number()),
+                None => closed.avoid_number(slot.number()),
             }
         }
-        let any = Avoid::nothing();
-        for avoid in [avoid, &any] {
-            let choice = Choice::new(numbers, avoid);
+        for call in [call, &call.anywhere()] {
+            let choice = Choice { numbers, call, now };
             // By the policy again, so that a set which is avoided as a whole is still shared out.
             let start = self.shared.policy.pick(&picker.table, &mut self.local, &choice).unwrap_or(0);
             let walk = (start.min(slots.len())..slots.len()).chain(0..start.min(slots.len()));
-            let open = walk.filter(|&index| choice.allows(index)).find_map(|index| slots[index].begin());
+            let open =
+                walk.filter(|&index| choice.allows(index)).find_map(|index| slots[index].begin(measure));
             if let Some(picked) = open {
                 return Ok(picked);
             }
@@ -180,23 +209,23 @@ impl<E, P: Policy> Balancer<E, P> {
     /// There is none, and the error says why: at once, if the registry lists nothing or no instance can be
     /// reached, unless it is to [wait for ready](Self::wait_for_ready).
     pub async fn ready(&mut self) -> Result<Picked<E>, PickError> {
-        self.ready_by(&Avoid::nothing(), None).await
+        self.ready_for(&Call::new(), None).await
     }
 
-    /// The same, but none of `avoid` as long as there is another one, and until `deadline` at the latest.
+    /// The same as [`pick_for`](Self::pick_for) picks, and until `deadline` at the latest.
     ///
     /// # Errors
     /// As [`ready`](Self::ready).
-    pub async fn ready_by(
+    pub async fn ready_for(
         &mut self,
-        avoid: &Avoid,
+        call: &Call,
         deadline: Option<Instant>,
     ) -> Result<Picked<E>, PickError> {
-        if let Ok(picked) = self.pick_avoiding(avoid) {
+        if let Ok(picked) = self.pick_for(call) {
             return Ok(picked);
         }
         let changes = self.shared.endpoints.changes();
-        wait_for_pick(changes, self.wait_for_ready, deadline, || self.pick_avoiding(avoid)).await
+        wait_for_pick(changes, self.wait_for_ready, deadline, || self.pick_for(call)).await
     }
 
     /// A handle that takes no turn: for a call that its own handle has already picked for.
@@ -209,6 +238,7 @@ impl<E, P: Policy> Balancer<E, P> {
         Self {
             local: self.shared.policy.local(seed),
             picker: self.picker.clone(),
+            measure: self.measure,
             wait_for_ready: self.wait_for_ready,
             shared: Arc::clone(&self.shared),
         }

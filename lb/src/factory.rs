@@ -53,7 +53,18 @@ pub struct Lifeline(Arc<Life>);
 struct Life {
     cut: AtomicBool,
     key: Key,
-    told: mpsc::UnboundedSender<Key>,
+    told: mpsc::UnboundedSender<News>,
+    /// Whether somebody is to look at the statistics and has not yet, who lowers it; `None` where nobody would.
+    suspect: Option<Arc<AtomicBool>>,
+}
+
+/// What the builder is told by endpoints and calls.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// An endpoint is of no more use.
+    Cut(Key),
+    /// Some instance may have to be left out, or may be back.
+    Suspect,
 }
 
 /// One endpoint of one instance: the instance's id, and a number that no other endpoint has.
@@ -64,8 +75,17 @@ pub(crate) struct Key {
 }
 
 impl Lifeline {
-    pub(crate) fn new(key: Key, told: mpsc::UnboundedSender<Key>) -> Self {
-        Self(Arc::new(Life { cut: AtomicBool::new(false), key, told }))
+    pub(crate) fn new(key: Key, told: mpsc::UnboundedSender<News>, suspect: Option<Arc<AtomicBool>>) -> Self {
+        Self(Arc::new(Life { cut: AtomicBool::new(false), key, told, suspect }))
+    }
+
+    /// Says that somebody should look at the statistics; once, until somebody has begun to.
+    pub(crate) fn suspect(&self) {
+        if let Some(suspect) = &self.0.suspect
+            && !suspect.swap(true, Ordering::AcqRel)
+        {
+            let _ = self.0.told.send(News::Suspect);
+        }
     }
 
     /// Takes the endpoint out. It is not picked any more from this moment; calls under way are left alone.
@@ -73,7 +93,7 @@ impl Lifeline {
     pub fn cut(&self) {
         if !self.0.cut.swap(true, Ordering::AcqRel) {
             // The endpointer may be gone, and then nobody needs to know.
-            let _ = self.0.told.send(self.0.key.clone());
+            let _ = self.0.told.send(News::Cut(self.0.key.clone()));
         }
     }
 

@@ -8,21 +8,37 @@
 //! The crate knows no registry: everything it learns comes from the watch.
 
 mod balancer;
+mod call;
+mod clock;
+mod ejection;
 mod endpointer;
 mod error;
+mod ewma;
 mod factory;
+mod gate;
 #[cfg(feature = "grpc")]
 pub mod grpc;
-mod policy;
+mod picked;
+pub mod policy;
 mod ready;
 mod retry;
 mod slot;
+mod stats;
 
 pub use balancer::Balancer;
+pub use call::{Call, Key};
+pub use clock::Tick;
+pub use ejection::Ejection;
 pub use endpointer::{Endpointer, EndpointerBuilder};
 pub use error::{BoxError, DialError, DialErrors, NeverSent, PickError, is_never_sent};
+pub use ewma::Ewma;
 pub use factory::{Factory, Lifeline};
-pub use policy::{Avoid, Choice, Member, Members, Policy, Random, RoundRobin};
+pub use picked::Picked;
+pub use policy::{
+    BoundedLoad, Choice, Maglev, Member, Members, NamedPolicy, P2cPending, P3cEwma, Policy, Random,
+    Rendezvous, RingHash, RoundRobin, SlowStart, UnknownPolicy, WeightedRandom, WeightedRoundRobin,
+};
 pub use ready::ReadySet;
 pub use retry::{Attempt, AttemptError, Decide, Retry, RetryError, UnsentOnly};
-pub use slot::{Picked, Slot, Stats};
+pub use slot::Slot;
+pub use stats::{Outcome, Stats};

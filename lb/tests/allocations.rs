@@ -7,8 +7,11 @@ mod support;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Duration;
 
-use callsign_lb::{Avoid, Balancer, Endpointer, Policy, Random, RoundRobin};
+use callsign_lb::{
+    Balancer, Call, Endpointer, Key, NamedPolicy, Outcome, P3cEwma, Policy, RoundRobin, SlowStart,
+};
 use support::{Counts, Script};
 
 thread_local! {
@@ -33,19 +36,26 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// How many allocations there are in some thousand picks with their ends.
 async fn picks(policy: impl Policy) -> u64 {
     let (script, _registry, watch) = Script::open();
     let endpoints = Endpointer::new(watch, Arc::new(Counts::default()).factory());
-    script.lists([1, 2, 3]);
-    endpoints.wait_for(|set| set.len() == 3).await;
+    script.lists(1..=10);
+    endpoints.wait_for(|set| set.len() == 10).await;
     let mut balancer = Balancer::new(endpoints, policy);
-    // The first pick takes the present set into the handle.
-    let mut avoid = Avoid::nothing();
-    avoid.add(&balancer.pick().unwrap());
+    // The first pick takes the present set into the handle, and the process its time.
+    let mut call = Call::new();
+    call.avoid(&balancer.pick().unwrap());
+    let key = Call::new().with_key(Key::new("k"));
     let before = COUNT.get();
-    for _ in 0..10_000 {
-        drop(balancer.pick().unwrap());
-        drop(balancer.pick_avoiding(&avoid).unwrap());
+    for _ in 0..2_000 {
+        balancer.pick().unwrap().report(Outcome::Success);
+        drop(balancer.pick_for(&call).unwrap());
+        let failed = balancer.pick_for(&key).unwrap();
+        failed.allow(Duration::from_secs(1));
+        failed.answered();
+        failed.report(Outcome::Failure);
+        balancer.choose(&key).unwrap();
     }
     COUNT.get() - before
 }
@@ -53,6 +63,9 @@ async fn picks(policy: impl Policy) -> u64 {
 #[tokio::test]
 async fn a_pick_allocates_nothing() {
     assert!(COUNT.get() > 0, "it counts");
+    for name in NamedPolicy::NAMES {
+        assert_eq!(picks(name.parse::<NamedPolicy>().unwrap()).await, 0, "{name}");
+    }
+    assert_eq!(picks(SlowStart::new(P3cEwma::default(), Duration::from_secs(30))).await, 0);
     assert_eq!(picks(RoundRobin::default()).await, 0);
-    assert_eq!(picks(Random::default()).await, 0);
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use callsign_core::{Registry, Update};
-use callsign_lb::{Avoid, Balancer, Endpointer, PickError, Random, ReadySet, RoundRobin};
+use callsign_lb::{Balancer, Call, Endpointer, PickError, Random, ReadySet, RoundRobin};
 use support::{Counts, Probe, Script, book, eventually, memory, service, within};
 
 fn ports(set: &ReadySet<Probe>) -> Vec<u16> {
@@ -206,7 +206,7 @@ async fn never_listed_waits_then_says_why() {
     assert_eq!(error.source().unwrap().to_string(), "etcd says no");
     // A call with less time waits no longer than that.
     let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
-    assert!(balancer.ready_by(&Avoid::nothing(), Some(deadline)).await.is_err());
+    assert!(balancer.ready_for(&Call::new(), Some(deadline)).await.is_err());
     assert_eq!(begun.elapsed(), Duration::from_secs(6));
     // And one that comes early is served as soon as can be.
     let (mut waiting, begun) = (balancer.clone(), tokio::time::Instant::now());

@@ -11,8 +11,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use callsign_core::State;
-use callsign_lb::PickError;
 use callsign_lb::grpc::Channel;
+use callsign_lb::{Key, Maglev, PickError};
 use support::grpc::{Server, answered_by, ask, call, ready, servers};
 use support::{Script, book, eventually, memory, service, within};
 use tonic::{Code, Request, Status};
@@ -309,4 +309,60 @@ async fn the_callers_own_error_is_no_failure_of_the_transport() {
         .unwrap();
     let status = tower_service::Service::call(&mut channel.clone(), request).await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "mine"));
+}
+
+/// What gRPC says of an answer is what policies see of the instance.
+#[tokio::test]
+async fn failures_are_counted_by_their_code() {
+    let (_servers, _script, channel) = scene(1).await;
+    let outcomes = || channel.endpoints().ready_set().slots()[0].stats().outcomes();
+    let failing = [Code::Unavailable, Code::ResourceExhausted, Code::Internal, Code::Unknown, Code::DataLoss];
+    for (failed, code) in (1..).zip(failing) {
+        call(&channel, &format!("code:{}", code as i32)).await.unwrap_err();
+        eventually("noted", || outcomes() == (failed, failed)).await;
+    }
+    for (answered, code) in
+        (6..).zip([Code::NotFound, Code::InvalidArgument, Code::Unimplemented, Code::Aborted])
+    {
+        call(&channel, &format!("code:{}", code as i32)).await.unwrap_err();
+        eventually("noted", || outcomes() == (5, answered)).await;
+    }
+    call(&channel, "").await.unwrap();
+    eventually("noted", || outcomes() == (5, 10)).await;
+    // The server's own cancel says nothing, nor does the caller's; a deadline that passes does.
+    call(&channel, &format!("code:{}", Code::Cancelled as i32)).await.unwrap_err();
+    let given_up = tokio::time::timeout(Duration::from_millis(50), call(&channel, "hang:"));
+    assert!(given_up.await.is_err());
+    let mut late = ask("hang:");
+    late.set_timeout(Duration::from_millis(50));
+    HealthClient::new(channel.clone()).check(late).await.unwrap_err();
+    eventually("noted", || outcomes() == (6, 11)).await;
+    assert_eq!(channel.endpoints().ready_set().slots()[0].stats().in_flight(), 0);
+}
+
+/// A key comes from the caller or from the metadata, in this order.
+#[tokio::test]
+async fn calls_with_the_same_key_go_to_the_same_instance() {
+    let servers = servers(4).await;
+    let (script, _registry, watch) = Script::open();
+    let channel = Channel::builder(watch)
+        .policy(Maglev::default())
+        .key(|headers| headers.get("x-user").map(Key::new))
+        .build();
+    script.lists(servers.iter().map(|server| server.port));
+    ready(&channel, 4).await;
+    let mut seen = std::collections::BTreeSet::new();
+    for user in 0..40 {
+        let user = format!("user-{user}");
+        let mut by_header = ask("");
+        by_header.metadata_mut().insert("x-user", user.parse().unwrap());
+        let mut by_caller = ask("");
+        by_caller.metadata_mut().insert("x-user", "somebody else".parse().unwrap());
+        by_caller.extensions_mut().insert(Key::new(&user));
+        let first = answered_by(&HealthClient::new(channel.clone()).check(by_header).await.unwrap());
+        let second = answered_by(&HealthClient::new(channel.clone()).check(by_caller).await.unwrap());
+        assert_eq!(first, second);
+        seen.insert(first);
+    }
+    assert_eq!(seen.len(), 4);
 }

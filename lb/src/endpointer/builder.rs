@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use callsign_core::{InstanceWatch, ServiceName};
@@ -13,7 +14,7 @@ use tracing::debug;
 use super::Board;
 use super::roster::{Job, Roster};
 use crate::error::{BoxError, chain};
-use crate::factory::{Factory, Key, Lifeline};
+use crate::factory::{Factory, Key, Lifeline, News as Told};
 use crate::ready::{Lack, ReadySet};
 use crate::slot::Link;
 
@@ -21,6 +22,8 @@ use crate::slot::Link;
 /// endpoints must not make ten thousand sets of ten thousand.
 const LARGE: usize = 64;
 const GROWTH: Duration = Duration::from_millis(10);
+/// How often it is decided at most who is left out: where all fail, each call asks for it.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// What came of a dial: the link, or why there is none.
 type Dialled<E> = (Key, Result<Link<E>, BoxError>);
@@ -32,8 +35,10 @@ pub(super) struct Builder<E, F> {
     pub(super) roster: Roster<E>,
     pub(super) dial_timeout: Duration,
     pub(super) concurrency: usize,
-    pub(super) cuts: mpsc::UnboundedReceiver<Key>,
-    pub(super) told: mpsc::UnboundedSender<Key>,
+    pub(super) told: mpsc::UnboundedReceiver<Told>,
+    pub(super) tell: mpsc::UnboundedSender<Told>,
+    /// Raised when somebody may have to be left out; `None` where nobody ever is.
+    pub(super) suspect: Option<Arc<AtomicBool>>,
     pub(super) _end: End<E>,
 }
 
@@ -58,6 +63,7 @@ where
         let mut open = true;
         let mut not_before = Instant::now();
         let mut news = News { any: true, urgent: true };
+        let (mut look_at, mut look_not_before) = (None, Instant::now());
         let first = self.watch.snapshot();
         self.roster.apply(&first, Instant::now());
         loop {
@@ -68,13 +74,22 @@ where
                 keys.insert(dial.id(), key.clone());
                 self.roster.begun(&key, dial);
             }
+            if look_at.is_some_and(|at| at <= Instant::now()) {
+                // Before the statistics are read, so that whatever comes after is told again.
+                if let Some(suspect) = &self.suspect {
+                    suspect.store(false, Ordering::Release);
+                }
+                look_at = None;
+                look_not_before = Instant::now() + LOOK;
+                news = News { any: true, urgent: true };
+            }
             if news.any && (news.urgent || Instant::now() >= not_before) {
                 news = News::default();
                 let size = self.publish();
                 not_before = Instant::now() + if size < LARGE { Duration::ZERO } else { GROWTH };
             }
             let publish_at = news.any.then_some(not_before);
-            let wake_at = [publish_at, self.roster.next_wake()].into_iter().flatten().min();
+            let wake_at = [publish_at, look_at, self.roster.next_wake()].into_iter().flatten().min();
             tokio::select! {
                 changed = self.watch.changed(), if open => match changed {
                     Ok(snapshot) => {
@@ -87,13 +102,19 @@ where
                         news = News { any: true, urgent: true };
                     }
                 },
-                Some(key) = self.cuts.recv() => {
-                    self.cut(&key);
-                    while let Ok(key) = self.cuts.try_recv() {
-                        self.cut(&key);
+                Some(told) = self.told.recv() => {
+                    let mut told = Some(told);
+                    while let Some(one) = told {
+                        match one {
+                            // What is cut is not picked any more, whether or not it is in the set.
+                            Told::Cut(key) => {
+                                self.cut(&key);
+                                news.any = true;
+                            }
+                            Told::Suspect => look_at = Some(look_not_before.max(Instant::now())),
+                        }
+                        told = self.told.try_recv().ok();
                     }
-                    // What is cut is not picked any more, whether or not it is in the set.
-                    news.any = true;
                 }
                 Some(dialled) = dials.join_next_with_id(), if !dials.is_empty() => {
                     self.dialled(dialled, &mut keys);
@@ -104,14 +125,16 @@ where
                 }
                 () = until(wake_at) => {}
             }
-            self.roster.wake(Instant::now());
+            if self.roster.wake(Instant::now()) {
+                news = News { any: true, urgent: true };
+            }
         }
     }
 
     /// A dial, bounded in time. It is a task so that dials run beside each other.
     fn dial(&self, job: Job) -> impl Future<Output = Dialled<E>> + Send + use<E, F> {
         let (factory, within) = (Arc::clone(&self.factory), self.dial_timeout);
-        let lifeline = Lifeline::new(job.key.clone(), self.told.clone());
+        let lifeline = Lifeline::new(job.key.clone(), self.tell.clone(), self.suspect.clone());
         async move {
             let made = match timeout(within, factory.make(job.instance, lifeline.clone())).await {
                 Ok(made) => made,
@@ -146,7 +169,8 @@ where
     }
 
     /// Publishes if there is a change, and returns how many endpoints are ready.
-    fn publish(&self) -> usize {
+    fn publish(&mut self) -> usize {
+        self.roster.judge(Instant::now());
         let set = self.roster.ready_set();
         let size = set.len();
         self.board.publish(set);

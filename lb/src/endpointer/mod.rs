@@ -22,6 +22,7 @@ use tracing::warn;
 
 use self::builder::{Builder, End};
 use self::roster::{BACKOFF, Roster};
+use crate::ejection::Ejection;
 use crate::factory::Factory;
 use crate::ready::{Lack, ReadySet};
 
@@ -68,6 +69,7 @@ impl<E: Send + Sync + 'static> Endpointer<E> {
             concurrency: 32,
             backoff: BACKOFF,
             filter: Box::new(|_| true),
+            ejection: None,
             rng: fastrand::Rng::new(),
             endpoint: std::marker::PhantomData,
         }
@@ -175,6 +177,7 @@ pub struct EndpointerBuilder<E, F> {
     concurrency: usize,
     backoff: Backoff,
     filter: Filter,
+    ejection: Option<Ejection>,
     rng: fastrand::Rng,
     endpoint: std::marker::PhantomData<fn() -> E>,
 }
@@ -215,6 +218,14 @@ where
         self
     }
 
+    /// By which rule instances that fail are left out for a while; never. It takes calls that
+    /// [report](crate::Picked::report) what became of them.
+    #[must_use]
+    pub fn ejection(mut self, rule: Ejection) -> Self {
+        self.ejection = Some(rule);
+        self
+    }
+
     /// Fixes the random numbers of the pauses, for tests.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
@@ -229,7 +240,7 @@ where
     pub fn build(self) -> Endpointer<E> {
         let runtime = Handle::current();
         let service = self.watch.service();
-        let (told, cuts) = mpsc::unbounded_channel();
+        let (tell, told) = mpsc::unbounded_channel();
         let board = Arc::new(Board {
             set: ArcSwap::from_pointee(ReadySet::new(service.clone(), Vec::new(), Lack::Pending(None))),
             followers: Mutex::default(),
@@ -239,11 +250,13 @@ where
             watch: self.watch,
             factory: Arc::new(self.factory),
             board: Arc::clone(&board),
-            roster: Roster::new(service.clone(), self.filter, self.backoff, self.rng),
+            roster: Roster::new(service.clone(), self.filter, self.backoff, self.rng)
+                .with_ejection(self.ejection),
             dial_timeout: self.dial_timeout,
             concurrency: self.concurrency,
-            cuts,
             told,
+            tell,
+            suspect: self.ejection.map(|_| Arc::default()),
             _end: End { board: Arc::clone(&board), service: service.clone() },
         };
         let task = AbortOnDropHandle::new(runtime.spawn(builder.run()));

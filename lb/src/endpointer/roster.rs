@@ -13,10 +13,12 @@ use tracing::warn;
 
 use super::Filter;
 use super::backoff::Backoff;
+use crate::ejection::{Ejection, Ejector};
 use crate::error::{BoxError, DialError, DialErrors};
 use crate::factory::Key;
 use crate::ready::{Lack, ReadySet};
-use crate::slot::{Link, Slot, Stats};
+use crate::slot::{Link, Slot};
+use crate::stats::Stats;
 
 /// How far an instance's endpoint is.
 #[derive(Debug)]
@@ -111,6 +113,8 @@ pub(super) struct Roster<E> {
     unreadable: Option<Error>,
     /// Listed, and left out by the filter.
     filtered: usize,
+    /// Decides which instances are left out because they fail, if any ever is.
+    ejector: Option<Ejector>,
 }
 
 impl<E> Roster<E> {
@@ -130,7 +134,14 @@ impl<E> Roster<E> {
             closed: false,
             unreadable: None,
             filtered: 0,
+            ejector: None,
         }
+    }
+
+    /// The same, but instances that fail are left out for a while.
+    pub(super) fn with_ejection(mut self, ejection: Option<Ejection>) -> Self {
+        self.ejector = ejection.map(|rule| Ejector::new(rule, self.rng.fork()));
+        self
     }
 
     /// Takes a snapshot in: what stays keeps its endpoint, what is new is to be dialled, what is gone is let go.
@@ -336,24 +347,43 @@ impl<E> Roster<E> {
 
     /// When the next failed dial is due.
     pub(super) fn next_wake(&self) -> Option<Instant> {
-        self.waiting.first().map(|(at, _)| *at)
+        let dial = self.waiting.first().map(|(at, _)| *at);
+        let ejected = self.ejector.as_ref().and_then(Ejector::next_wake);
+        dial.into_iter().chain(ejected).min()
     }
 
-    /// Queues the failed dials that are due.
-    pub(super) fn wake(&mut self, now: Instant) {
+    /// Queues the failed dials that are due. Returns whether somebody's time out is over.
+    pub(super) fn wake(&mut self, now: Instant) -> bool {
         while self.waiting.first().is_some_and(|(at, _)| *at <= now) {
             if let Some((_, id)) = self.waiting.pop_first() {
                 self.want(&id);
             }
         }
+        self.ejector.as_ref().and_then(Ejector::next_wake).is_some_and(|at| at <= now)
+    }
+
+    /// Decides anew which instances are left out because they fail.
+    pub(super) fn judge(&mut self, now: Instant) {
+        if let Some(mut ejector) = self.ejector.take() {
+            let best = self.ready().map(|(tier, _)| tier).min();
+            let pool = self.ready().filter(|(tier, _)| Some(*tier) == best);
+            let pool: Vec<_> = pool.map(|(_, slot)| (slot.number(), Arc::clone(slot.stats()))).collect();
+            ejector.judge(&pool, now);
+            self.ejector = Some(ejector);
+        }
+    }
+
+    /// All that has an endpoint, with its tier.
+    fn ready(&self) -> impl Iterator<Item = (usize, &Arc<Slot<E>>)> {
+        self.entries.values().filter_map(|entry| Some((entry.tier()?, entry.slot.as_ref()?)))
     }
 
     /// What can be picked now.
     pub(super) fn ready_set(&self) -> ReadySet<E> {
-        let ready = || self.entries.values().filter_map(|entry| Some((entry.tier()?, entry.slot.as_ref()?)));
-        let best = ready().map(|(tier, _)| tier).min();
-        let slots: Vec<_> =
-            ready().filter(|(tier, _)| Some(*tier) == best).map(|(_, slot)| Arc::clone(slot)).collect();
+        let best = self.ready().map(|(tier, _)| tier).min();
+        let is_out = |slot: &Slot<E>| self.ejector.as_ref().is_some_and(|by| by.is_out(slot.number()));
+        let slots = self.ready().filter(|(tier, slot)| Some(*tier) == best && !is_out(slot));
+        let slots: Vec<_> = slots.map(|(_, slot)| Arc::clone(slot)).collect();
         let lack = if slots.is_empty() { self.lack() } else { Lack::Connecting(0, None) };
         ReadySet::new(self.service.clone(), slots, lack)
     }

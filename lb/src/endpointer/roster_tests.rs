@@ -6,15 +6,16 @@ use callsign_core::{InstanceWatch, Registration, Registry, RegistryUrl};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::factory::Lifeline;
+use crate::factory::{Lifeline, News};
+use crate::picked::Measure;
 
 /// A roster under a memory registry, whose snapshots it takes when told to.
 struct Scene {
     registry: Registry,
     watch: InstanceWatch,
     roster: Roster<u32>,
-    told: mpsc::UnboundedSender<Key>,
-    _cuts: mpsc::UnboundedReceiver<Key>,
+    told: mpsc::UnboundedSender<News>,
+    _cuts: mpsc::UnboundedReceiver<News>,
     dials: tokio::task::JoinSet<()>,
 }
 
@@ -56,7 +57,7 @@ impl Scene {
     }
 
     fn succeed(&mut self, job: &Job, endpoint: u32) -> Lifeline {
-        let lifeline = Lifeline::new(job.key.clone(), self.told.clone());
+        let lifeline = Lifeline::new(job.key.clone(), self.told.clone(), None);
         let link = Link::new(endpoint, lifeline.clone(), Arc::clone(&job.stats));
         self.roster.dialled(&job.key, Ok(link), Instant::now());
         lifeline
@@ -227,7 +228,7 @@ async fn late_news_is_no_news() {
     scene.succeed(&new, 2);
     scene.roster.cut(lifeline.key(), Instant::now());
     assert_eq!(scene.ready(), [1]);
-    assert_eq!(*scene.roster.ready_set().slots()[0].begin().unwrap(), 2);
+    assert_eq!(*scene.roster.ready_set().slots()[0].begin(Measure::NONE).unwrap(), 2);
 }
 
 /// A thousand that cannot be reached do not hold up one that is new, or one whose connection has just closed.

@@ -15,7 +15,8 @@ use tonic::body::Body;
 
 use super::status;
 use super::transport::Connection;
-use crate::slot::Picked;
+use crate::picked::Picked;
+use crate::stats::Outcome;
 
 /// The deadline of a call that has one.
 pub(super) struct Deadline {
@@ -59,9 +60,16 @@ impl ResponseBody {
 
     /// Ends a call whose deadline has passed.
     fn end_late(&mut self) -> Status {
+        self.report(Some(Outcome::Failure));
         match self.end() {
             Some((instance, Some(deadline))) => status::deadline_exceeded(deadline.timeout, Some(&instance)),
             _ => Status::deadline_exceeded("deadline exceeded"),
+        }
+    }
+
+    fn report(&self, outcome: Option<Outcome>) {
+        if let (Some(call), Some(outcome)) = (&self.call, outcome) {
+            call.picked.report(outcome);
         }
     }
 
@@ -89,6 +97,11 @@ impl http_body::Body for ResponseBody {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(trailers) = frame.trailers_ref() {
                     let cancelled = status::is_cancelled(trailers);
+                    this.report(if cancelled && this.is_late() {
+                        Some(Outcome::Failure)
+                    } else {
+                        status::outcome_of_trailers(trailers)
+                    });
                     if let Some((instance, Some(deadline))) = this.end()
                         && cancelled
                         && deadline.has_passed()
@@ -100,13 +113,15 @@ impl http_body::Body for ResponseBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                let error = match this.end() {
-                    Some((instance, Some(deadline))) if deadline.has_passed() => {
-                        status::deadline_exceeded(deadline.timeout, Some(&instance))
+                let error = match &this.call {
+                    Some(Under { picked, deadline: Some(deadline) }) if deadline.has_passed() => {
+                        status::deadline_exceeded(deadline.timeout, Some(picked.instance()))
                     }
-                    Some((instance, _)) => status::broken_off(&instance, error),
+                    Some(Under { picked, .. }) => status::broken_off(picked.instance(), error),
                     None => error,
                 };
+                this.report(status::outcome(error.code()));
+                this.end();
                 Poll::Ready(Some(Err(error)))
             }
             Poll::Ready(None) => {

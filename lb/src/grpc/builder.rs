@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use callsign_core::{Instance, InstanceWatch};
+use http::HeaderMap;
 use tonic::transport::Endpoint;
 
-use super::channel::{Channel, Pick};
+use super::channel::{Channel, KeyOf, Pick};
 use super::tonic_transport::{Configure, TonicTransport};
 use super::transport::{Connection, Dialler};
 use crate::balancer::Balancer;
+use crate::call::Key;
+use crate::ejection::Ejection;
 use crate::endpointer::{Endpointer, EndpointerBuilder};
 use crate::policy::{Policy, RoundRobin};
 
@@ -21,6 +24,7 @@ type MakePick = Box<dyn FnOnce(Endpointer<Connection>) -> Box<dyn Pick> + Send>;
 pub struct ChannelBuilder {
     watch: InstanceWatch,
     policy: MakePick,
+    key: Option<KeyOf>,
     tls: bool,
     configure: Configure,
     filter: Box<dyn Fn(&Instance) -> bool + Send + Sync>,
@@ -29,6 +33,7 @@ pub struct ChannelBuilder {
     connect_timeout: Duration,
     backoff: Option<(Duration, Duration)>,
     concurrency: Option<usize>,
+    ejection: Option<Ejection>,
 }
 
 impl ChannelBuilder {
@@ -36,6 +41,7 @@ impl ChannelBuilder {
         Self {
             watch,
             policy: by(RoundRobin::default()),
+            key: None,
             tls: false,
             configure: Arc::new(|_, endpoint| endpoint),
             filter: Box::new(speaks_grpc),
@@ -44,12 +50,28 @@ impl ChannelBuilder {
             connect_timeout: Duration::from_secs(5),
             backoff: None,
             concurrency: None,
+            ejection: None,
         }
     }
 
     /// Which instance a call goes to; [`RoundRobin`].
     pub fn policy(mut self, policy: impl Policy) -> Self {
         self.policy = by(policy);
+        self
+    }
+
+    /// What policies that hash go by, read off a call's metadata; nothing. A [`Key`] in the extensions of a request
+    /// goes before it. A call without a key goes anywhere.
+    ///
+    /// ```no_run
+    /// # fn example(watch: callsign_core::InstanceWatch) -> callsign_lb::grpc::Channel {
+    /// use callsign_lb::{Key, Maglev, grpc::Channel};
+    ///
+    /// Channel::builder(watch).policy(Maglev::default()).key(|headers| headers.get("x-user").map(Key::new)).build()
+    /// # }
+    /// ```
+    pub fn key(mut self, key: impl Fn(&HeaderMap) -> Option<Key> + Send + Sync + 'static) -> Self {
+        self.key = Some(Box::new(key));
         self
     }
 
@@ -114,6 +136,12 @@ impl ChannelBuilder {
         self
     }
 
+    /// By which rule instances that fail are left out for a while; never.
+    pub fn ejection(mut self, rule: Ejection) -> Self {
+        self.ejection = Some(rule);
+        self
+    }
+
     /// Starts it, on the current Tokio runtime.
     ///
     /// # Panics
@@ -131,7 +159,10 @@ impl ChannelBuilder {
         if let Some(dials) = self.concurrency {
             endpoints = endpoints.concurrency(dials);
         }
-        Channel::assemble((self.policy)(endpoints.build()), self.timeout, self.wait_for_ready)
+        if let Some(rule) = self.ejection {
+            endpoints = endpoints.ejection(rule);
+        }
+        Channel::assemble((self.policy)(endpoints.build()), self.timeout, self.wait_for_ready, self.key)
     }
 }
 

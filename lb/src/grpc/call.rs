@@ -17,9 +17,10 @@ use super::body::{Deadline, ResponseBody};
 use super::channel::Shared;
 use super::transport::{Connection, Fate, Proof};
 use super::{deadline, status};
+use crate::call::Call;
 use crate::error::{NeverSent, PickError};
-use crate::policy::Avoid;
-use crate::slot::Picked;
+use crate::picked::Picked;
+use crate::stats::Outcome;
 
 /// How often a call is begun that never left. Each time its connection closed at that very moment.
 const MOST: usize = 16;
@@ -47,18 +48,19 @@ impl Debug for ResponseFuture {
 /// What a first pick gave.
 pub(super) type First = Result<Picked<Connection>, PickError>;
 
-pub(super) fn begin(shared: Arc<Shared>, first: First, request: Request<Body>) -> ResponseFuture {
+pub(super) fn begin(shared: Arc<Shared>, ask: Call, first: First, request: Request<Body>) -> ResponseFuture {
     // From now, and not from the first poll: the caller's clock runs already.
     let timeout = [deadline::read(request.headers()), shared.timeout].into_iter().flatten().min();
     let deadline = timeout.and_then(|timeout| {
         let at = Instant::now().checked_add(timeout)?;
         Some(Deadline { timeout, sleep: Box::pin(sleep_until(at)) })
     });
-    ResponseFuture(Box::pin(run(shared, first, request, deadline)))
+    ResponseFuture(Box::pin(run(shared, ask, first, request, deadline)))
 }
 
 async fn run(
     shared: Arc<Shared>,
+    ask: Call,
     first: First,
     request: Request<Body>,
     mut deadline: Option<Deadline>,
@@ -66,7 +68,7 @@ async fn run(
     let limit = deadline.as_ref().map(|deadline| (deadline.at(), deadline.timeout));
     let mut tried = None;
     let exchanged = {
-        let mut exchange = pin!(exchange(&shared, first, request, limit, &mut tried));
+        let mut exchange = pin!(exchange(&shared, ask, first, request, limit, &mut tried));
         match &mut deadline {
             None => Some(exchange.await),
             Some(deadline) => tokio::select! {
@@ -78,14 +80,21 @@ async fn run(
     };
     let (picked, answer) = match (exchanged, &deadline) {
         (Some(exchanged), _) => exchanged?,
-        (None, Some(deadline)) => return Err(status::deadline_exceeded(deadline.timeout, tried.as_deref())),
+        (None, Some(deadline)) => {
+            return Err(status::deadline_exceeded(deadline.timeout, tried.as_deref()));
+        }
         // Only a deadline ends a call without an answer.
         (None, None) => return Err(Status::internal("a call without a deadline was given up")),
     };
     if let Some(deadline) = deadline.as_ref().filter(|deadline| deadline.has_passed())
         && status::is_cancelled(answer.headers())
     {
+        picked.report(Outcome::Failure);
         return Err(status::deadline_exceeded(deadline.timeout, Some(picked.instance())));
+    }
+    picked.answered();
+    if let Some(outcome) = status::outcome_of_head(answer.status(), answer.headers()) {
+        picked.report(outcome);
     }
     let (mut head, body) = answer.into_parts();
     head.extensions.insert(Arc::clone(picked.instance()));
@@ -95,19 +104,19 @@ async fn run(
 /// Sends the request to the first endpoint that takes it.
 async fn exchange(
     shared: &Shared,
+    mut ask: Call,
     first: First,
     mut request: Request<Body>,
     limit: Option<(Instant, Duration)>,
     tried: &mut Option<Arc<Instance>>,
 ) -> Result<(Picked<Connection>, Response<Body>), Status> {
     let at = limit.map(|(at, _)| at);
-    let mut avoid = Avoid::nothing();
     let mut first = Some(first);
     let mut refusals = 0;
     for attempt in 1.. {
         let picked = match first.take() {
             Some(Ok(picked)) => Ok(picked),
-            _ => shared.pick(&avoid, at).await,
+            _ => shared.pick(&ask, at).await,
         };
         let picked = picked.map_err(|error| match limit {
             Some((at, timeout)) if Instant::now() >= at => status::no_endpoint_in_time(timeout, error),
@@ -120,6 +129,7 @@ async fn exchange(
                 return Err(status::deadline_exceeded(timeout, None));
             }
             deadline::write(request.headers_mut(), left);
+            picked.allow(left);
         }
         let failed = match picked.call(request).await {
             Ok(answer) => return Ok((picked, answer)),
@@ -127,12 +137,13 @@ async fn exchange(
         };
         match failed.fate {
             Fate::Unsent(Proof::NeverLeft, Some(unsent)) if attempt < MOST => {
-                avoid.add(&picked);
+                ask.avoid(&picked);
                 request = *unsent;
             }
             Fate::Unsent(Proof::Refused, Some(unsent)) if refusals < AFTER_REFUSAL => {
                 refusals += 1;
-                avoid.add(&picked);
+                picked.report(Outcome::Failure);
+                ask.avoid(&picked);
                 request = *unsent;
             }
             Fate::Own(failure) => return Err(failure),
@@ -142,12 +153,16 @@ async fn exchange(
             Fate::Unknown => {
                 let status = status::failed(picked.instance(), failed.error);
                 // A server that keeps to the deadline by itself resets the stream.
-                return Err(match limit {
+                let status = match limit {
                     Some((at, timeout)) if status.code() == Code::Cancelled && Instant::now() >= at => {
                         status::deadline_exceeded(timeout, Some(picked.instance()))
                     }
                     _ => status,
-                });
+                };
+                if let Some(outcome) = status::outcome(status.code()) {
+                    picked.report(outcome);
+                }
+                return Err(status);
             }
         }
     }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use callsign_core::InstanceWatch;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
@@ -17,10 +17,11 @@ use super::builder::ChannelBuilder;
 use super::call::{self, ResponseFuture};
 use super::transport::Connection;
 use crate::balancer::{Balancer, wait_for_pick};
+use crate::call::{Call, Key};
 use crate::endpointer::Endpointer;
 use crate::error::PickError;
-use crate::policy::{Avoid, Policy};
-use crate::slot::Picked;
+use crate::picked::Picked;
+use crate::policy::Policy;
 
 /// A gRPC channel over all live instances of a service: each call goes to one of them, as the policy says.
 /// Generated tonic clients and their interceptors take it as they take tonic's own.
@@ -36,6 +37,11 @@ use crate::slot::Picked;
 /// - The deadline is the request's `grpc-timeout` or the channel's
 ///   [`timeout`](ChannelBuilder::timeout), whichever is less. It covers waiting, head and body, travels to the
 ///   server, and ends the call with `DEADLINE_EXCEEDED`.
+/// - What policies that hash go by is the [`Key`] in the request's extensions, or what
+///   [`ChannelBuilder::key`] reads off its metadata.
+/// - Failures, for policies that mind them, are the codes `UNAVAILABLE`, `RESOURCE_EXHAUSTED`, `DEADLINE_EXCEEDED`,
+///   `INTERNAL`, `UNKNOWN` and `DATA_LOSS`, and connections that broke; never what the caller cancelled. Latency is
+///   the time until the head of the answer, as a stream may be open for hours.
 /// - The instance that answered is in the response's extensions, as an `Arc<Instance>`.
 ///
 /// Clones are cheap handles of the same channel. When the last one is dropped, its task ends and every
@@ -51,24 +57,28 @@ pub(super) struct Shared {
     prototype: Box<dyn Pick>,
     pub(super) timeout: Option<Duration>,
     wait_for_ready: bool,
+    key: Option<KeyOf>,
 }
+
+/// Reads the key of a call off its headers.
+pub(super) type KeyOf = Box<dyn Fn(&HeaderMap) -> Option<Key> + Send + Sync>;
 
 impl Shared {
     /// A pick that waits where waiting can help, until `deadline` at the latest.
     pub(super) async fn pick(
         &self,
-        avoid: &Avoid,
+        call: &Call,
         deadline: Option<Instant>,
     ) -> Result<Picked<Connection>, PickError> {
         let mut handle = self.prototype.fork();
         let changes = handle.endpoints().changes();
-        wait_for_pick(changes, self.wait_for_ready, deadline, || handle.pick(avoid)).await
+        wait_for_pick(changes, self.wait_for_ready, deadline, || handle.pick(call)).await
     }
 }
 
 /// A balancer without its policy's type.
 pub(super) trait Pick: Send + Sync {
-    fn pick(&mut self, avoid: &Avoid) -> Result<Picked<Connection>, PickError>;
+    fn pick(&mut self, call: &Call) -> Result<Picked<Connection>, PickError>;
     fn endpoints(&self) -> &Endpointer<Connection>;
     /// The next handle, which takes a turn.
     fn next(&self) -> Box<dyn Pick>;
@@ -77,8 +87,8 @@ pub(super) trait Pick: Send + Sync {
 }
 
 impl<P: Policy> Pick for Balancer<Connection, P> {
-    fn pick(&mut self, avoid: &Avoid) -> Result<Picked<Connection>, PickError> {
-        self.pick_avoiding(avoid)
+    fn pick(&mut self, call: &Call) -> Result<Picked<Connection>, PickError> {
+        self.pick_for(call)
     }
 
     fn endpoints(&self) -> &Endpointer<Connection> {
@@ -110,8 +120,13 @@ impl Channel {
         ChannelBuilder::new(watch)
     }
 
-    pub(super) fn assemble(pick: Box<dyn Pick>, timeout: Option<Duration>, wait_for_ready: bool) -> Self {
-        let shared = Shared { prototype: pick.fork(), timeout, wait_for_ready };
+    pub(super) fn assemble(
+        pick: Box<dyn Pick>,
+        timeout: Option<Duration>,
+        wait_for_ready: bool,
+        key: Option<KeyOf>,
+    ) -> Self {
+        let shared = Shared { prototype: pick.fork(), timeout, wait_for_ready, key };
         Self { pick, shared: Arc::new(shared) }
     }
 
@@ -139,8 +154,11 @@ impl Service<Request<Body>> for Channel {
     }
 
     fn call(&mut self, request: Request<Body>) -> ResponseFuture {
-        let first = self.pick.pick(&Avoid::nothing());
-        call::begin(Arc::clone(&self.shared), first, request)
+        let key = request.extensions().get::<Key>().copied();
+        let key = key.or_else(|| self.shared.key.as_ref()?(request.headers()));
+        let ask = key.map_or(Call::new(), |key| Call::new().with_key(key));
+        let first = self.pick.pick(&ask);
+        call::begin(Arc::clone(&self.shared), ask, first, request)
     }
 }
 

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use callsign_core::Instance;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use tonic::{Code, Status, TimeoutExpired};
 
 use crate::error::{BoxError, PickError, causes, chain};
+use crate::stats::Outcome;
 
 /// There was no endpoint.
 pub(super) fn no_endpoint(error: PickError) -> Status {
@@ -69,6 +70,37 @@ fn code_of_reset(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
 /// the deadline passes on their side.
 pub(super) fn is_cancelled(headers: &HeaderMap) -> bool {
     headers.get("grpc-status").is_some_and(|status| status == "1")
+}
+
+/// What the end of a call says of the instance; nothing if it was cancelled.
+pub(super) fn outcome(code: Code) -> Option<Outcome> {
+    match code {
+        Code::Cancelled => None,
+        Code::Unavailable
+        | Code::ResourceExhausted
+        | Code::DeadlineExceeded
+        | Code::Internal
+        | Code::Unknown
+        | Code::DataLoss => Some(Outcome::Failure),
+        _ => Some(Outcome::Success),
+    }
+}
+
+/// The same of an answer's trailers, nothing if they hold no status.
+pub(super) fn outcome_of_trailers(trailers: &HeaderMap) -> Option<Outcome> {
+    outcome(Code::from_bytes(trailers.get("grpc-status")?.as_bytes()))
+}
+
+/// The same of an answer's head, nothing if the call goes on: gRPC's "HTTP to gRPC Status Code Mapping".
+pub(super) fn outcome_of_head(status: StatusCode, headers: &HeaderMap) -> Option<Outcome> {
+    if headers.contains_key("grpc-status") {
+        return outcome_of_trailers(headers);
+    }
+    match status {
+        StatusCode::OK => None,
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Some(Outcome::Success),
+        _ => Some(Outcome::Failure),
+    }
 }
 
 fn with_source(mut status: Status, source: impl Into<BoxError>) -> Status {

@@ -1,25 +1,87 @@
 //! [`Policy`]: which of the ready endpoints a call goes to.
 
+mod bounded_load;
+mod draw;
+mod maglev;
+mod named;
+mod p2c;
+mod p3c;
 mod random;
+mod rendezvous;
+mod ring_hash;
 mod round_robin;
+mod slow_start;
+#[cfg(test)]
+mod testing;
+mod weighted_random;
+mod weighted_round_robin;
+mod weights;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use callsign_core::Instance;
 
+pub use bounded_load::{BoundedLoad, BoundedLocal, BoundedTable};
+pub use maglev::{Maglev, MaglevTable};
+pub use named::{NamedLocal, NamedPolicy, NamedTable, UnknownPolicy};
+pub use p2c::{P2cPending, P2cTable};
+pub use p3c::{P3cEwma, P3cTable};
 pub use random::Random;
+pub use rendezvous::{Rendezvous, RendezvousTable};
+pub use ring_hash::{Ring, RingHash};
 pub use round_robin::RoundRobin;
+pub use slow_start::{SlowStart, SlowStartLocal, SlowStartTable};
+pub use weighted_random::{AliasTable, WeightedRandom};
+pub use weighted_round_robin::{StrideLocal, StrideTable, WeightedRoundRobin};
 
-use crate::slot::Stats;
+use crate::call::{Call, Key};
+use crate::clock::Tick;
+use crate::ewma::Ewma;
+use crate::stats::Stats;
 
 /// A way to choose. A policy is a value, held by a [`Balancer`](crate::Balancer).
 ///
 /// What depends on the set alone is worked out by [`build`](Self::build), off the path of calls; what changes
 /// from pick to pick is in the [`Local`](Self::Local) of one handle, so that no pick waits for another.
 ///
-/// A policy that learns about instances keeps what it knows in its table, shared and atomic, and carries it over from
-/// the [table before](Members::before): a set is replaced whenever an instance comes, goes or changes.
+/// What there is to know of the calls to an instance is in its [`Stats`]: how many are in flight, how the last ones
+/// ended, and how long they took, if the policy [says so](Self::ewma). A policy that learns more keeps it in its
+/// table, shared and atomic, and carries it over from the [table before](Members::before): a set is replaced whenever
+/// an instance comes, goes or changes.
+///
+/// A policy of one's own, which prefers instances in the zone of the client and takes turns among them:
+///
+/// ```
+/// use callsign_lb::{Choice, Members, Policy};
+///
+/// #[derive(Debug, Clone)]
+/// struct Near {
+///     zone: String,
+/// }
+///
+/// impl Policy for Near {
+///     /// Who is near.
+///     type Table = Vec<bool>;
+///     /// Where this handle goes on.
+///     type Local = usize;
+///
+///     fn build(&self, members: &Members<'_, Vec<bool>>) -> Vec<bool> {
+///         members.iter().map(|member| member.instance.zone() == Some(self.zone.as_str())).collect()
+///     }
+///
+///     fn local(&self, seed: u64) -> usize {
+///         seed as usize
+///     }
+///
+///     fn pick(&self, near: &Vec<bool>, next: &mut usize, choice: &Choice<'_>) -> Option<usize> {
+///         *next = next.wrapping_add(1);
+///         let turns = || (0..choice.len()).map(|n| (*next % choice.len() + n) % choice.len());
+///         let allowed = || turns().filter(|&index| choice.allows(index));
+///         allowed().find(|&index| near[index]).or_else(|| allowed().next())
+///     }
+/// }
+/// ```
 ///
 /// # Contract
 /// - `pick` neither blocks nor allocates, and does not panic, whatever the weights.
@@ -40,6 +102,13 @@ pub trait Policy: Debug + Clone + Send + Sync + 'static {
     /// clone.
     fn local(&self, seed: u64) -> Self::Local;
 
+    /// By which rule latencies are measured for it, which are then in the [`Stats`] of the members; not at all, as
+    /// the clock costs more than most picks. An instance has one average: balancers that share an endpointer had
+    /// better agree.
+    fn ewma(&self) -> Option<Ewma> {
+        None
+    }
+
     /// Chooses.
     fn pick(&self, table: &Self::Table, local: &mut Self::Local, choice: &Choice<'_>) -> Option<usize>;
 }
@@ -49,13 +118,33 @@ pub trait Policy: Debug + Clone + Send + Sync + 'static {
 pub struct Members<'a, T> {
     members: &'a [Member<'a>],
     before: Option<&'a T>,
+    now: Option<Tick>,
 }
 
 impl<'a, T> Members<'a, T> {
     /// A set by hand, to test a policy with. `before` is the table that there was.
     #[must_use]
     pub fn new(members: &'a [Member<'a>], before: Option<&'a T>) -> Self {
-        Self { members, before }
+        Self { members, before, now: None }
+    }
+
+    /// The same at another moment than the present one.
+    #[must_use]
+    pub fn at(mut self, now: Tick) -> Self {
+        self.now = Some(now);
+        self
+    }
+
+    /// The same for a policy within a policy, which has a table of its own.
+    #[must_use]
+    pub fn with_before<U>(&self, before: Option<&'a U>) -> Members<'a, U> {
+        Members { members: self.members, before, now: self.now }
+    }
+
+    /// When the set was made.
+    #[must_use]
+    pub fn now(&self) -> Tick {
+        self.now.unwrap_or_else(Tick::now)
     }
 
     /// The table of the set that this one replaces; `None` for the first.
@@ -95,8 +184,9 @@ impl<'a> Member<'a> {
 /// What one pick may choose from.
 #[derive(Debug, Clone, Copy)]
 pub struct Choice<'a> {
-    numbers: &'a [u64],
-    avoid: &'a Avoid,
+    pub(crate) numbers: &'a [u64],
+    pub(crate) call: &'a Call,
+    pub(crate) now: Option<Tick>,
 }
 
 impl<'a> Choice<'a> {
@@ -104,20 +194,28 @@ impl<'a> Choice<'a> {
     /// for testing a policy.
     ///
     /// ```
-    /// # use callsign_lb::{Avoid, Choice, Policy, RoundRobin};
-    /// let (policy, mut avoid) = (RoundRobin::default(), Avoid::nothing());
-    /// avoid.add_number(11);
+    /// # use callsign_lb::{Call, Choice, Policy, RoundRobin};
+    /// let (policy, mut call) = (RoundRobin::default(), Call::new());
+    /// call.avoid_number(11);
     /// let mut local = policy.local(0);
-    /// let picks = [(); 3].map(|()| policy.pick(&(), &mut local, &Choice::new(&[10, 11, 12], &avoid)));
+    /// let picks = [(); 3].map(|()| policy.pick(&(), &mut local, &Choice::new(&[10, 11, 12], &call)));
     /// assert_eq!(picks, [Some(0), Some(2), Some(0)]);
     /// ```
     #[must_use]
-    pub fn new(numbers: &'a [u64], avoid: &'a Avoid) -> Self {
-        Self { numbers, avoid }
+    pub fn new(numbers: &'a [u64], call: &'a Call) -> Self {
+        Self { numbers, call, now: None }
+    }
+
+    /// The same at another moment than the present one.
+    #[must_use]
+    pub fn at(mut self, now: Tick) -> Self {
+        self.now = Some(now);
+        self
     }
 
     /// How many members there are.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
         self.numbers.len()
     }
@@ -128,51 +226,25 @@ impl<'a> Choice<'a> {
         self.numbers.is_empty()
     }
 
+    /// The key of the call, if it has one.
+    #[must_use]
+    #[inline]
+    pub fn key(&self) -> Option<Key> {
+        self.call.key()
+    }
+
+    /// The moment of the pick.
+    #[must_use]
+    #[inline]
+    pub fn now(&self) -> Tick {
+        self.now.unwrap_or_else(Tick::now)
+    }
+
     /// Whether a member may be picked: none that this call has tried. (One that has closed since the set was made is
     /// allowed; the balancer notices, and picks again.)
     #[must_use]
     #[inline]
     pub fn allows(&self, index: usize) -> bool {
-        self.avoid.is_empty() || self.numbers.get(index).is_some_and(|number| !self.avoid.contains(*number))
-    }
-}
-
-/// Instances not to be picked, because this call has tried them. Held inline: it remembers the last eight.
-#[derive(Debug, Clone, Default)]
-pub struct Avoid {
-    numbers: [u64; 8],
-    used: usize,
-}
-
-impl Avoid {
-    /// Avoids nothing.
-    #[must_use]
-    pub const fn nothing() -> Self {
-        Self { numbers: [0; 8], used: 0 }
-    }
-
-    /// Avoids an instance from now on, whichever connection it is picked with.
-    pub fn add<E>(&mut self, picked: &crate::Picked<E>) {
-        self.add_number(picked.number());
-    }
-
-    /// Avoids the member with a number, as in [`Choice::new`].
-    pub fn add_number(&mut self, number: u64) {
-        if !self.contains(number) {
-            let at = self.used % self.numbers.len();
-            self.numbers[at] = number;
-            self.used += 1;
-        }
-    }
-
-    /// Whether nothing is avoided.
-    #[must_use]
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.used == 0
-    }
-
-    pub(crate) fn contains(&self, number: u64) -> bool {
-        self.numbers[..self.used.min(self.numbers.len())].contains(&number)
+        self.call.allows_all() || self.numbers.get(index).is_some_and(|number| !self.call.avoids(*number))
     }
 }

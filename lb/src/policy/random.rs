@@ -1,6 +1,6 @@
 //! [`Random`]: any, all alike.
 
-use super::{Choice, Members, Policy};
+use super::{Choice, Members, Policy, draw};
 
 /// Any of them, all with the same probability, each handle by random numbers of its own.
 #[derive(Debug, Clone, Copy, Default)]
@@ -13,8 +13,7 @@ impl Policy for Random {
     fn build(&self, _: &Members<'_, ()>) {}
 
     fn local(&self, seed: u64) -> fastrand::Rng {
-        // Neighbouring seeds are the rule: without the factor their first numbers would be alike.
-        fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        draw::rng(seed)
     }
 
     #[inline]
@@ -37,26 +36,26 @@ impl Policy for Random {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Avoid;
     use super::*;
+    use crate::call::Call;
 
     #[test]
     fn all_are_alike_and_none_is_avoided_in_vain() {
         let (policy, numbers) = (Random::default(), [1, 2, 3, 4]);
         let mut local = policy.local(7);
-        let mut avoid = Avoid::nothing();
-        avoid.add_number(2);
+        let mut call = Call::new();
+        call.avoid_number(2);
         let mut counts = [0; 4];
         for _ in 0..30_000 {
-            counts[policy.pick(&(), &mut local, &Choice::new(&numbers, &avoid)).unwrap()] += 1;
+            counts[policy.pick(&(), &mut local, &Choice::new(&numbers, &call)).unwrap()] += 1;
         }
         assert_eq!(counts[1], 0);
         assert!([0, 2, 3].iter().all(|&i| (9_500..10_500).contains(&counts[i])), "{counts:?}");
         for number in [1, 3, 4] {
-            avoid.add_number(number);
+            call.avoid_number(number);
         }
-        assert_eq!(policy.pick(&(), &mut local, &Choice::new(&numbers, &avoid)), None);
-        assert_eq!(policy.pick(&(), &mut local, &Choice::new(&[], &Avoid::nothing())), None);
+        assert_eq!(policy.pick(&(), &mut local, &Choice::new(&numbers, &call)), None);
+        assert_eq!(policy.pick(&(), &mut local, &Choice::new(&[], &Call::new())), None);
     }
 
     /// Clones are seeded one after the other; their first picks must be spread all the same.
@@ -66,7 +65,7 @@ mod tests {
         let mut counts = [0; 4];
         for seed in 0..4_000 {
             let mut local = policy.local(seed);
-            counts[policy.pick(&(), &mut local, &Choice::new(&numbers, &Avoid::nothing())).unwrap()] += 1;
+            counts[policy.pick(&(), &mut local, &Choice::new(&numbers, &Call::new())).unwrap()] += 1;
         }
         assert!(counts.iter().all(|count| (850..1150).contains(count)), "{counts:?}");
     }

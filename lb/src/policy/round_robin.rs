@@ -38,23 +38,23 @@ impl Policy for RoundRobin {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Avoid;
     use super::*;
+    use crate::call::Call;
 
     #[test]
     fn takes_turns_and_skips_what_is_avoided() {
         let (policy, numbers) = (RoundRobin::default(), [10, 11, 12]);
         let mut local = policy.local(4);
-        let mut avoid = Avoid::nothing();
-        let mut picks = |avoid: &Avoid| -> Vec<_> {
-            (0..4).map(|_| policy.pick(&(), &mut local, &Choice::new(&numbers, avoid))).collect()
+        let mut call = Call::new();
+        let mut picks = |call: &Call| -> Vec<_> {
+            (0..4).map(|_| policy.pick(&(), &mut local, &Choice::new(&numbers, call))).collect()
         };
-        assert_eq!(picks(&avoid), [Some(1), Some(2), Some(0), Some(1)]);
-        avoid.add_number(12);
-        assert_eq!(picks(&avoid), [Some(0), Some(1), Some(0), Some(1)]);
-        avoid.add_number(10);
-        avoid.add_number(11);
-        assert_eq!(picks(&avoid), [None; 4]);
-        assert_eq!(policy.pick(&(), &mut local, &Choice::new(&[], &Avoid::nothing())), None);
+        assert_eq!(picks(&call), [Some(1), Some(2), Some(0), Some(1)]);
+        call.avoid_number(12);
+        assert_eq!(picks(&call), [Some(0), Some(1), Some(0), Some(1)]);
+        call.avoid_number(10);
+        call.avoid_number(11);
+        assert_eq!(picks(&call), [None; 4]);
+        assert_eq!(policy.pick(&(), &mut local, &Choice::new(&[], &Call::new())), None);
     }
 }

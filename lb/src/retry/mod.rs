@@ -13,10 +13,12 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 pub use self::error::{Attempt, AttemptError, RetryError};
 use crate::balancer::Balancer;
+use crate::call::Call;
 use crate::endpointer::Backoff;
 use crate::error::PickError;
-use crate::policy::{Avoid, Policy};
-use crate::slot::Picked;
+use crate::picked::Picked;
+use crate::policy::Policy;
+use crate::stats::Outcome;
 
 /// The bounds of the pauses before an instance is tried that has just failed, and before the next look where
 /// there was no endpoint.
@@ -30,6 +32,13 @@ const SHARES: usize = 8;
 pub trait Decide<X> {
     /// Whether a call that failed so may be made again.
     fn repeats(&self, error: &AttemptError<X>) -> bool;
+
+    /// What a failed attempt says of the instance that was tried, which balancers heed whose policy minds failures:
+    /// that it failed. Where an error may be the answer to a wrong question, as "not found", `call` had better
+    /// [report](Picked::report) the success itself, before it returns.
+    fn outcome(&self, _: &AttemptError<X>) -> Outcome {
+        Outcome::Failure
+    }
 }
 
 impl<X, F: Fn(&AttemptError<X>) -> bool> Decide<X> for F {
@@ -159,7 +168,20 @@ impl<E, P: Policy, W> Retry<E, P, W> {
     ///
     /// # Errors
     /// Every attempt with its instance and its error.
-    pub async fn call<T, X, F, Fut>(&self, mut call: F) -> Result<T, RetryError<X>>
+    pub async fn call<T, X, F, Fut>(&self, call: F) -> Result<T, RetryError<X>>
+    where
+        F: FnMut(Picked<E>) -> Fut,
+        Fut: Future<Output = Result<T, X>>,
+        W: Decide<X>,
+    {
+        self.call_for(Call::new(), call).await
+    }
+
+    /// The same for a call with a [key](Call::with_key), or one that has tried instances already.
+    ///
+    /// # Errors
+    /// Every attempt with its instance and its error.
+    pub async fn call_for<T, X, F, Fut>(&self, mut ask: Call, mut call: F) -> Result<T, RetryError<X>>
     where
         F: FnMut(Picked<E>) -> Fut,
         Fut: Future<Output = Result<T, X>>,
@@ -167,31 +189,40 @@ impl<E, P: Policy, W> Retry<E, P, W> {
     {
         let deadline = self.timeout.and_then(|within| Instant::now().checked_add(within));
         let mut balancer = self.balancer.clone();
-        let mut avoid = Avoid::nothing();
         let mut attempts = Vec::new();
         let mut pauses = 0;
         loop {
-            let attempt = match self.pick(&mut balancer, &avoid, deadline, &mut pauses).await {
+            let attempt = match self.pick(&mut balancer, &ask, deadline, &mut pauses).await {
                 Err(error) => Attempt { instance: None, error: AttemptError::NoEndpoint(error) },
                 // A request is sent by being polled, also one whose time is up.
                 Ok(_) if passed(deadline) => {
                     let timeout = self.timeout.unwrap_or_default();
                     return Err(RetryError::DeadlineExceeded { timeout, attempts });
                 }
-                Ok(picked) => {
-                    avoid.add(&picked);
+                Ok(mut picked) => {
+                    ask.avoid(&picked);
                     let instance = Some(Arc::clone(picked.instance()));
                     let begun = Instant::now();
                     let until = self.attempt_until(begun, deadline, self.max - attempts.len());
+                    let witness = picked.watch();
+                    if let Some(until) = until {
+                        witness.allow(until.saturating_duration_since(begun));
+                    }
                     let answer = match until {
                         Some(until) => timeout_at(until, call(picked)).await.ok(),
                         None => Some(call(picked).await),
                     };
                     let error = match answer {
-                        Some(Ok(answer)) => return Ok(answer),
+                        Some(Ok(answer)) => {
+                            // What was picked may be in the answer, and live on.
+                            witness.answered();
+                            witness.report(Outcome::Success);
+                            return Ok(answer);
+                        }
                         Some(Err(error)) => AttemptError::Failed(error),
                         None => AttemptError::TimedOut(begun.elapsed()),
                     };
+                    witness.report(self.when.outcome(&error));
                     Attempt { instance, error }
                 }
             };
@@ -216,17 +247,17 @@ impl<E, P: Policy, W> Retry<E, P, W> {
     async fn pick(
         &self,
         balancer: &mut Balancer<E, P>,
-        avoid: &Avoid,
+        ask: &Call,
         deadline: Option<Instant>,
         pauses: &mut u32,
     ) -> Result<Picked<E>, PickError> {
-        let picked = balancer.ready_by(avoid, deadline).await?;
-        if !avoid.contains(picked.number()) {
+        let picked = balancer.ready_for(ask, deadline).await?;
+        if !ask.avoids(picked.number()) {
             return Ok(picked);
         }
         drop(picked);
         sleep_until(pause(pauses, deadline)).await;
-        balancer.ready_by(avoid, deadline).await
+        balancer.ready_for(ask, deadline).await
     }
 
     /// When the attempt that begins now is given up.

@@ -1,0 +1,237 @@
+//! [`Ejection`]: when an instance that fails is left out for a while; and [`Ejector`], which decides it. No I/O:
+//! statistics and times go in, gates open and shut.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::gate::Opening;
+use crate::stats::Stats;
+
+/// When an instance that fails more than the others is left out, and for how long.
+///
+/// Of its last 30 calls the share that failed is compared with that of all others that are not left out, 1 % at
+/// least. It is left out if it had five calls or more, its share is higher by a fifth, and it is so by more than six
+/// standard deviations; or if five failed in a row while less than a fifth of the others' do. Whatever hits all of
+/// them, as a database that is down, leaves nobody out.
+///
+/// After 5 s, twice as long each time up to 60 s, one call is let through. If it succeeds the instance is back, with
+/// nothing held against it; if it fails the instance is out for twice as long. At most half of them are out, and
+/// never the last one. When fewer than half of those that are connected are in, as when others went, all are let in.
+///
+/// What a failure is is said by [`Picked::report`](crate::Picked::report).
+#[derive(Debug, Clone, Copy)]
+pub struct Ejection {
+    most: f64,
+    panic: f64,
+    first: Duration,
+    longest: Duration,
+}
+
+impl Default for Ejection {
+    fn default() -> Self {
+        Self { most: 0.5, panic: 0.5, first: Duration::from_secs(5), longest: Duration::from_secs(60) }
+    }
+}
+
+impl Ejection {
+    /// Which share of the instances may be out at the same time, from 0 to 1; a half.
+    #[must_use]
+    pub fn most(mut self, share: f64) -> Self {
+        self.most = share.clamp(0.0, 1.0);
+        self
+    }
+
+    /// Below which share of those connected that are in all are let in, from 0 to 1; a half.
+    #[must_use]
+    pub fn panic(mut self, share: f64) -> Self {
+        self.panic = share.clamp(0.0, 1.0);
+        self
+    }
+
+    /// For how long one is out the first time, and at most; 5 s and 60 s.
+    #[must_use]
+    pub fn time(mut self, first: Duration, longest: Duration) -> Self {
+        self.first = first;
+        self.longest = longest.max(first);
+        self
+    }
+}
+
+/// The least share of failures that others are taken to have: nobody is perfect.
+const FLOOR: f64 = 0.01;
+/// How much worse than the others one must be: in share, and in standard deviations.
+const WORSE: f64 = 0.2;
+const DEVIATIONS: f64 = 6.0;
+const ENOUGH: u32 = 5;
+
+/// What has become of a member that was ejected once.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum State {
+    /// Called as all others, since then.
+    In(Instant),
+    /// Not called until then.
+    Out(Instant),
+    /// One call is let through, or under way.
+    Probed,
+}
+
+#[derive(Debug)]
+struct Entry {
+    stats: Arc<Stats>,
+    state: State,
+    /// How often in a row it was ejected.
+    times: u32,
+}
+
+/// Decides who is left out. Members are told apart by a number.
+#[derive(Debug)]
+pub(crate) struct Ejector {
+    rule: Ejection,
+    rng: fastrand::Rng,
+    entries: HashMap<u64, Entry>,
+}
+
+impl Ejector {
+    pub(crate) fn new(rule: Ejection, rng: fastrand::Rng) -> Self {
+        Self { rule, rng, entries: HashMap::new() }
+    }
+
+    /// Whether a member is not to be in the ready set.
+    pub(crate) fn is_out(&self, number: u64) -> bool {
+        self.entries.get(&number).is_some_and(|entry| matches!(entry.state, State::Out(_)))
+    }
+
+    /// When somebody's time is over next.
+    pub(crate) fn next_wake(&self) -> Option<Instant> {
+        let until = self.entries.values().filter_map(|entry| match entry.state {
+            State::Out(until) => Some(until),
+            State::In(_) | State::Probed => None,
+        });
+        until.min()
+    }
+
+    /// Looks at all that could be called: who comes back, who goes.
+    pub(crate) fn judge(&mut self, pool: &[(u64, Arc<Stats>)], now: Instant) {
+        let present: HashSet<u64> = pool.iter().map(|(number, _)| *number).collect();
+        self.entries.retain(|number, entry| {
+            let stays = present.contains(number);
+            if !stays {
+                // It may be back, and then it is new.
+                entry.stats.gate().set(Opening::Open);
+            }
+            stays
+        });
+        self.readmit(now);
+        let mut inside = pool.len() - self.outside();
+        if (inside as f64) < self.rule.panic * pool.len() as f64 {
+            for entry in self.entries.values_mut().filter(|entry| !matches!(entry.state, State::In(_))) {
+                entry.let_in(now);
+            }
+            return;
+        }
+        let least = pool.len() - (self.rule.most * pool.len() as f64) as usize;
+        while inside > least.max(1) {
+            let Some(worst) = self.worst(pool) else { break };
+            self.eject(worst, pool, now);
+            inside -= 1;
+        }
+    }
+
+    /// Those whose time is over are probed, those whose probe has ended are in or out.
+    fn readmit(&mut self, now: Instant) {
+        let (rule, rng) = (self.rule, &mut self.rng);
+        for entry in self.entries.values_mut() {
+            match (entry.state, entry.stats.gate().opening()) {
+                (State::Out(until), _) if until <= now => {
+                    entry.stats.gate().set(Opening::Probe);
+                    entry.state = State::Probed;
+                }
+                (State::Probed, Opening::Passed) => {
+                    entry.let_in(now);
+                }
+                (State::Probed, Opening::Failed) => entry.shut(&rule, rng, now),
+                _ => {}
+            }
+        }
+    }
+
+    /// How many are not called as all others are.
+    fn outside(&self) -> usize {
+        self.entries.values().filter(|entry| !matches!(entry.state, State::In(_))).count()
+    }
+
+    fn is_in(&self, number: u64) -> bool {
+        self.entries.get(&number).is_none_or(|entry| matches!(entry.state, State::In(_)))
+    }
+
+    /// The one with the most failures for its calls of those that are to go.
+    fn worst(&self, pool: &[(u64, Arc<Stats>)]) -> Option<usize> {
+        let inside = || pool.iter().enumerate().filter(|(_, (number, _))| self.is_in(*number));
+        let (failed, seen) = inside().fold((0, 0), |(failed, seen), (_, (_, stats))| {
+            let (f, n) = stats.outcomes();
+            (failed + u64::from(f), seen + u64::from(n))
+        });
+        let guilty = inside().filter_map(|(index, (_, stats))| {
+            let (f, n) = stats.outcomes();
+            let (others_failed, others_seen) = (failed - u64::from(f), seen - u64::from(n));
+            let others = if others_seen == 0 { 0.0 } else { others_failed as f64 / others_seen as f64 };
+            fails(f, n, stats.failed_in_a_row(), others).then(|| (index, f64::from(f) / f64::from(n)))
+        });
+        guilty.reduce(|a, b| if b.1 > a.1 { b } else { a }).map(|(index, _)| index)
+    }
+
+    fn eject(&mut self, index: usize, pool: &[(u64, Arc<Stats>)], now: Instant) {
+        let (number, stats) = &pool[index];
+        let entry = self.entries.entry(*number).or_insert_with(|| Entry {
+            stats: Arc::clone(stats),
+            state: State::In(now),
+            times: 0,
+        });
+        if let State::In(since) = entry.state
+            && now.saturating_duration_since(since) > self.rule.longest
+        {
+            entry.times = 0;
+        }
+        entry.shut(&self.rule, &mut self.rng, now);
+    }
+}
+
+impl Entry {
+    fn let_in(&mut self, now: Instant) {
+        self.stats.forgive();
+        self.stats.gate().set(Opening::Open);
+        self.state = State::In(now);
+    }
+
+    fn shut(&mut self, rule: &Ejection, rng: &mut fastrand::Rng, now: Instant) {
+        let time = rule.first.saturating_mul(1 << self.times.min(16)).min(rule.longest);
+        self.times = self.times.saturating_add(1);
+        // Clients that saw the same failures must not come back in step.
+        self.state = State::Out(now + time.mul_f64(0.9 + 0.2 * rng.f64()));
+        self.stats.gate().set(Opening::Shut);
+    }
+}
+
+/// Whether `failed` of `seen` calls are too many, `in_a_row` of them the last ones, where others fail with the share
+/// `others`.
+fn fails(failed: u32, seen: u32, in_a_row: u32, others: f64) -> bool {
+    let floor = others.max(FLOOR);
+    if in_a_row >= ENOUGH && floor < WORSE {
+        return true;
+    }
+    let more = f64::from(failed) / f64::from(seen.max(1)) - floor;
+    let deviation = (floor * (1.0 - floor) / f64::from(seen.max(1))).sqrt();
+    seen >= ENOUGH && more > WORSE && more > DEVIATIONS * deviation
+}
+
+/// Whether it is worth asking an [`Ejector`] about an instance. Its answer depends on the others.
+pub(crate) fn is_suspect(failed: u32, seen: u32, in_a_row: u32) -> bool {
+    fails(failed, seen, in_a_row, 0.0)
+}
+
+#[cfg(test)]
+#[path = "ejection_tests.rs"]
+mod tests;

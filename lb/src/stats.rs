@@ -1,0 +1,262 @@
+//! [`Stats`]: what is known of the calls to one instance.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::clock::Tick;
+use crate::ewma::{Ewma, PENALTY};
+use crate::gate::Gate;
+
+/// What became of a call, as far as it says something about the instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The instance did its part, also if it answered that the question was wrong.
+    Success,
+    /// The instance failed: it could not be reached, was overloaded, broke down, or gave no answer in time.
+    Failure,
+}
+
+/// What is known of the calls to one instance. It outlives rebuilds of the ready set and new connections: it
+/// ends when the instance leaves, or moves to another address.
+// A cache line of its own, so that calls to different instances do not slow each other down.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct Stats {
+    /// How many calls are in flight in the lower half; the last outcomes in the upper: a bit each, 1 for a failure,
+    /// behind a 1 that says where they begin. Together, so that the end of a call and its outcome are one step.
+    calls: AtomicU64,
+    /// The average latency, an f32 of seconds, in the upper half; when it was renewed, in milliseconds, in the lower.
+    /// 0: nothing was measured yet.
+    latency: AtomicU64,
+    gate: Gate,
+}
+
+impl Stats {
+    /// How many calls to the instance have begun and not ended.
+    #[must_use]
+    #[inline]
+    pub fn in_flight(&self) -> u32 {
+        lower(self.calls.load(Ordering::Relaxed))
+    }
+
+    /// The average latency as it is at a moment, by the rule that it is kept by; `None` before the first one. Only
+    /// balancers whose [policy](crate::Policy::ewma) wants it measure it.
+    #[must_use]
+    pub fn latency(&self, rule: &Ewma, now: Tick) -> Option<Duration> {
+        Duration::try_from_secs_f32(self.expected(rule, now)?).ok()
+    }
+
+    /// The same in seconds.
+    #[inline]
+    pub(crate) fn expected(&self, rule: &Ewma, now: Tick) -> Option<f32> {
+        let (average, at) = unpack(self.latency.load(Ordering::Relaxed))?;
+        Some(rule.aged(average, age(now, at)))
+    }
+
+    /// The last outcomes that were reported: how many of them failed, and how many there are, 30 at most.
+    #[must_use]
+    pub fn outcomes(&self) -> (u32, u32) {
+        let outcomes = upper(self.calls.load(Ordering::Relaxed)).max(1);
+        let count = outcomes.ilog2();
+        ((outcomes ^ 1 << count).count_ones(), count)
+    }
+
+    /// How many of the last outcomes, up to now, were failures with none between.
+    pub(crate) fn failed_in_a_row(&self) -> u32 {
+        let outcomes = upper(self.calls.load(Ordering::Relaxed)).max(1);
+        outcomes.trailing_ones().min(outcomes.ilog2())
+    }
+
+    /// Whether calls are let through.
+    #[inline]
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// Forgets all outcomes.
+    pub(crate) fn forgive(&self) {
+        self.calls.fetch_and(LOWER, Ordering::Relaxed);
+    }
+
+    /// Notes that a call begins. A [`Balancer`](crate::Balancer) does; this is for testing a policy.
+    #[inline]
+    pub fn begin(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that a call ended that [began](Self::begin), and what became of it, if that is known.
+    #[inline]
+    pub fn end(&self, outcome: Option<Outcome>) {
+        match outcome {
+            None => {
+                self.calls.fetch_sub(1, Ordering::Relaxed);
+            }
+            Some(outcome) => update(&self.calls, |calls| Some(judged(calls, outcome) - 1)),
+        }
+    }
+
+    /// Notes what became of a call that ends by itself.
+    pub(crate) fn judge(&self, outcome: Outcome) {
+        update(&self.calls, |calls| Some(judged(calls, outcome)));
+    }
+
+    /// Takes the latency of a call that ended now into the average, by `rule`. Where it failed, `allowed` is how long
+    /// it might have taken; 1 s if it might have taken for ever.
+    pub fn measure(
+        &self,
+        rule: &Ewma,
+        now: Tick,
+        latency: Duration,
+        outcome: Outcome,
+        allowed: Option<Duration>,
+    ) {
+        let failed = outcome == Outcome::Failure;
+        let latency = if failed { latency.max(allowed.unwrap_or(PENALTY)) } else { latency };
+        // An average of 0 would be picked whatever is in flight.
+        let latency = latency.as_secs_f32().max(1e-9);
+        update(&self.latency, |packed| {
+            let average = match unpack(packed) {
+                None => latency,
+                Some((average, _)) if failed => average.max(latency),
+                Some((average, at)) => rule.after(average, latency, age(now, at)),
+            };
+            Some(u64::from(average.to_bits()) << 32 | u64::from(now.millis()))
+        });
+    }
+}
+
+const LOWER: u64 = 0xffff_ffff;
+
+/// How many outcomes are remembered.
+const REMEMBERED: u32 = 30;
+
+/// The same with one more outcome.
+fn judged(calls: u64, outcome: Outcome) -> u64 {
+    let before = upper(calls).max(1);
+    let next = before << 1 | u32::from(outcome == Outcome::Failure);
+    let next = if before >> REMEMBERED == 0 { next } else { next & !(2 << REMEMBERED) | 1 << REMEMBERED };
+    u64::from(next) << 32 | u64::from(lower(calls))
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+fn lower(packed: u64) -> u32 {
+    packed as u32
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "32 bits are left")]
+fn upper(packed: u64) -> u32 {
+    (packed >> 32) as u32
+}
+
+#[inline]
+fn unpack(packed: u64) -> Option<(f32, u32)> {
+    (packed != 0).then(|| (f32::from_bits(upper(packed)), lower(packed)))
+}
+
+fn update(cell: &AtomicU64, next: impl FnMut(u64) -> Option<u64>) {
+    // `next` never says no.
+    let _ = cell.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+}
+
+/// Seconds since `at`. A thread may be a little behind another one: that is no time at all, and not 49 days.
+#[inline]
+#[allow(clippy::cast_precision_loss, reason = "seconds and minutes count, not milliseconds after days")]
+fn age(now: Tick, at: u32) -> f32 {
+    let millis = now.millis().wrapping_sub(at);
+    if millis > u32::MAX - 60_000 { 0.0 } else { millis as f32 * 0.001 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn at(millis: u32) -> Tick {
+        Tick::at(MS * millis)
+    }
+
+    fn millis(stats: &Stats, now: Tick) -> f64 {
+        stats.latency(&Ewma::default(), now).unwrap().as_secs_f64() * 1000.0
+    }
+
+    #[test]
+    fn fits_into_a_cache_line() {
+        assert_eq!((size_of::<Stats>(), align_of::<Stats>()), (64, 64));
+    }
+
+    #[test]
+    fn an_average_begins_with_the_first_latency() {
+        let (stats, rule) = (Stats::default(), Ewma::default());
+        assert_eq!(stats.latency(&rule, at(0)), None);
+        stats.measure(&rule, at(0), MS * 80, Outcome::Success, None);
+        assert!((millis(&stats, at(0)) - 80.0).abs() < 0.01);
+        // Then a tenth at least, and what is not renewed decays.
+        stats.measure(&rule, at(0), MS * 180, Outcome::Success, None);
+        assert!((millis(&stats, at(0)) - 90.0).abs() < 0.01);
+        assert!((millis(&stats, at(5_000)) - 33.1).abs() < 0.1);
+    }
+
+    #[test]
+    fn a_failure_counts_as_the_whole_deadline_and_lowers_nothing() {
+        let (stats, rule) = (Stats::default(), Ewma::default());
+        stats.measure(&rule, at(0), MS * 10, Outcome::Success, None);
+        stats.measure(&rule, at(1), MS, Outcome::Failure, None);
+        assert!((millis(&stats, at(1)) - 1000.0).abs() < 0.01);
+        stats.measure(&rule, at(2), MS, Outcome::Failure, Some(MS * 2_000));
+        assert!((millis(&stats, at(2)) - 2000.0).abs() < 0.01);
+        stats.measure(&rule, at(3), MS, Outcome::Failure, Some(MS * 100));
+        assert!((millis(&stats, at(3)) - 2000.0).abs() < 0.01);
+        stats.measure(&rule, at(4), MS * 3_000, Outcome::Failure, Some(MS * 100));
+        assert!((millis(&stats, at(4)) - 3000.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn ages_across_the_wrap_of_milliseconds_and_never_backwards() {
+        let (stats, rule) = (Stats::default(), Ewma::default());
+        // `Tick::at` begins at 1 ms.
+        let before = at(u32::MAX - 1_001);
+        stats.measure(&rule, before, MS * 100, Outcome::Success, None);
+        let after = Tick::at(MS * (u32::MAX - 1_001) + MS * 5_000);
+        assert!((millis(&stats, after) - 36.8).abs() < 0.1);
+        assert!((millis(&stats, at(u32::MAX - 2_000)) - 100.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn remembers_30_outcomes() {
+        let stats = Stats::default();
+        assert_eq!(stats.outcomes(), (0, 0));
+        stats.judge(Outcome::Failure);
+        stats.judge(Outcome::Success);
+        assert_eq!(stats.outcomes(), (1, 2));
+        for count in 3..=30 {
+            stats.begin();
+            stats.end(Some(Outcome::Success));
+            assert_eq!(stats.outcomes(), (1, count));
+        }
+        for count in 1..=29 {
+            stats.judge(Outcome::Failure);
+            assert_eq!(stats.outcomes(), (count, 30));
+        }
+        for _ in 0..100 {
+            stats.judge(Outcome::Failure);
+        }
+        assert_eq!(stats.outcomes(), (30, 30));
+        stats.judge(Outcome::Success);
+        assert_eq!(stats.outcomes(), (29, 30));
+    }
+
+    #[test]
+    fn outcomes_and_what_is_in_flight_do_not_touch() {
+        let stats = Stats::default();
+        for _ in 0..100 {
+            stats.begin();
+        }
+        for _ in 0..50 {
+            stats.end(Some(Outcome::Failure));
+            stats.end(None);
+        }
+        assert_eq!((stats.in_flight(), stats.outcomes()), (0, (30, 30)));
+    }
+}

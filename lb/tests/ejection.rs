@@ -1,0 +1,90 @@
+//! Instances that fail are left out for a while. `Rust peers N` are the traps of PEERS.md, by their numbers.
+
+mod support;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use callsign_lb::{AttemptError, Balancer, Ejection, Endpointer, Outcome, Picked, Retry, RoundRobin};
+use support::{Counts, Probe, Script, io_error};
+
+/// One of four fails every call: after five of them it gets one call in each time out, and all when it is well again.
+#[tokio::test(start_paused = true)]
+async fn one_that_fails_is_left_out_probed_and_let_in_again() {
+    let (script, _registry, watch) = Script::open();
+    let factory = Arc::new(Counts::default()).factory();
+    let endpoints = Endpointer::builder(watch, factory).ejection(Ejection::default()).seed(1).build();
+    script.lists(1..=4);
+    endpoints.wait_for(|set| set.len() == 4).await;
+    let retry = Retry::new(Balancer::new(endpoints.clone(), RoundRobin::default())).max(1);
+    let (well, failed) = (AtomicBool::new(false), AtomicU64::new(0));
+    let call = |probe: Picked<Probe>| {
+        let fails = probe.port == 2 && !well.load(Ordering::SeqCst);
+        failed.fetch_add(u64::from(fails), Ordering::SeqCst);
+        async move { if fails { Err(io_error(io::ErrorKind::ConnectionReset)) } else { Ok(probe.port) } }
+    };
+    // 100 calls a second.
+    let calls = async |seconds: u64| {
+        for _ in 0..seconds * 100 {
+            let _: Result<_, _> = retry.call(call).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        failed.load(Ordering::SeqCst)
+    };
+    assert!((5..=7).contains(&calls(4).await), "{failed:?}");
+    assert_eq!(endpoints.ready_set().len(), 3);
+    let before = failed.load(Ordering::SeqCst);
+    // Out for 5 s, 10 s, 20 s: probed twice or three times in 31 s.
+    let probes = calls(31).await - before;
+    assert!((2..=3).contains(&probes), "{probes}");
+    well.store(true, Ordering::SeqCst);
+    calls(45).await;
+    let counts = (0..400).map(|_| async { retry.call(call).await.unwrap_or(0) });
+    let mut second = 0;
+    for count in counts {
+        second += u64::from(count.await == 2);
+    }
+    assert_eq!((second, endpoints.ready_set().len()), (100, 4));
+}
+
+/// Rust peers 17: where all fail, all are called.
+#[tokio::test(start_paused = true)]
+async fn where_all_fail_nobody_is_left_out() {
+    let (script, _registry, watch) = Script::open();
+    let factory = Arc::new(Counts::default()).factory();
+    let endpoints = Endpointer::builder(watch, factory).ejection(Ejection::default()).build();
+    script.lists(1..=3);
+    endpoints.wait_for(|set| set.len() == 3).await;
+    let retry = Retry::new(Balancer::new(endpoints.clone(), RoundRobin::default())).max(1);
+    for _ in 0..300 {
+        let error = retry.call(|_| async { Err::<(), _>(io_error(io::ErrorKind::ConnectionReset)) }).await;
+        assert!(matches!(error.unwrap_err().into_last(), Some(AttemptError::Failed(_))));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(endpoints.ready_set().len(), 3);
+}
+
+/// A handle that has an old set does not call whoever was left out since, and the last one is always called.
+#[tokio::test(start_paused = true)]
+async fn it_holds_at_once_and_for_all_handles() {
+    let (script, _registry, watch) = Script::open();
+    let factory = Arc::new(Counts::default()).factory();
+    let endpoints = Endpointer::builder(watch, factory).ejection(Ejection::default()).build();
+    script.lists([1, 2]);
+    endpoints.wait_for(|set| set.len() == 2).await;
+    let mut balancer = Balancer::new(endpoints.clone(), RoundRobin::default());
+    let mut other = balancer.clone();
+    for _ in 0..20 {
+        let picked = balancer.pick().unwrap();
+        picked.report(if picked.port == 1 { Outcome::Failure } else { Outcome::Success });
+    }
+    endpoints.wait_for(|set| set.len() == 1).await;
+    assert!((0..10).all(|_| other.pick().unwrap().port == 2));
+    for _ in 0..20 {
+        other.pick().unwrap().report(Outcome::Failure);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(other.pick().unwrap().port, 2);
+}
