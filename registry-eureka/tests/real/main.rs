@@ -11,6 +11,7 @@
 
 mod access;
 mod answers;
+mod changes;
 mod production;
 mod servers;
 mod statuses;
