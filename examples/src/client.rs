@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use callsign::grpc::Channel;
-use callsign::{Instance, InstanceWatch, Random, Registry, RoundRobin, ServiceName};
-use clap::{Args, ValueEnum};
+use callsign::{Instance, InstanceWatch, NamedPolicy, Registry, ServiceName};
+use clap::Args;
 use tokio::time::timeout;
 use tonic::{Extensions, Status};
 
@@ -20,8 +20,6 @@ use crate::text::Lang;
 const FIRST_LIST: Duration = Duration::from_secs(5);
 /// How long the first call waits for connections to all who are, so that it has the choice.
 const FIRST_CALL: Duration = Duration::from_secs(1);
-/// How long a call may take.
-const CALL: Duration = Duration::from_secs(5);
 
 /// What a client is told.
 #[derive(Debug, Clone, Args)]
@@ -38,22 +36,20 @@ pub struct ClientArgs {
     /// Milliseconds between calls
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub interval: u64,
-    /// Which server a call goes to
-    #[arg(long, value_enum, default_value_t)]
-    pub policy: Policy,
+    /// How many milliseconds a call may take
+    #[arg(long, value_name = "MS", default_value_t = 5000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout: u64,
+    /// Which server a call goes to.
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "round_robin",
+        help = format!("Which server a call goes to: {}", NamedPolicy::NAMES.join(", "))
+    )]
+    pub policy: NamedPolicy,
     /// The language of what it says
     #[arg(long, value_enum, default_value_t)]
     pub lang: Lang,
-}
-
-/// Which server a call goes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Policy {
-    /// One after the other
-    #[default]
-    RoundRobin,
-    /// Any
-    Random,
 }
 
 /// What came of all calls.
@@ -72,12 +68,8 @@ pub async fn run(args: ClientArgs) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     let registry = cli::open(&args.registry)?;
     let mut watch = registry.watch(&args.service);
-    let channel = Channel::builder(watch.clone()).timeout(CALL);
-    let channel = match args.policy {
-        Policy::RoundRobin => channel.policy(RoundRobin::default()),
-        Policy::Random => channel.policy(Random::default()),
-    }
-    .build();
+    let timeout = Duration::from_millis(args.timeout);
+    let channel = Channel::builder(watch.clone()).timeout(timeout).policy(args.policy).build();
     let mut summary = Summary::default();
     tokio::select! {
         done = call_all(&args, &registry, &mut watch, channel, &mut summary) => done?,

@@ -7,7 +7,7 @@ use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use callsign::file::url as file_url;
-use callsign::{InstanceWatch, Snapshot, State};
+use callsign::{InstanceWatch, NamedPolicy, Snapshot, State};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
@@ -174,7 +174,8 @@ async fn bad_input_is_named_and_exits_with_2() {
         (SERVER, [&on(&good)[..], &["--service", ""]].concat(), &["service name is empty"]),
         (SERVER, [&on(&good)[..], &["--id", ""]].concat(), &["0 bytes"]),
         (CLIENT, vec!["--service", "a/b"], &["'/'"]),
-        (CLIENT, vec!["--policy", "best"], &["round-robin", "random"]),
+        (CLIENT, vec!["--policy", "best"], &["\"best\"", "p3c_ewma", "round_robin", "random"]),
+        (CLIENT, vec!["--timeout", "0"], &["--timeout"]),
         (CLIENT, vec!["--calls", "many"], &["--calls"]),
         (DEMO, vec!["--calls", "0"], &["--calls"]),
     ];
@@ -223,10 +224,13 @@ async fn calls_alternate_between_what_is_registered() {
     assert_eq!(both, started);
     assert!(text(&output.stdout).contains("共请求 10 次, 失败 0 次"), "{output:?}");
 
-    let output =
-        run(CLIENT, &["--registry", &url, "--calls", "20", "--policy", "random", "--lang", "en"]).await;
-    assert!(output.status.success() && text(&output.stdout).contains("20 calls, 0 failed"), "{output:?}");
-    assert!(!alternate(&answered(&output, "request to: ")), "{output:?}");
+    for policy in NamedPolicy::NAMES {
+        let output =
+            run(CLIENT, &["--registry", &url, "--calls", "20", "--policy", policy, "--lang", "en"]).await;
+        assert!(output.status.success() && text(&output.stdout).contains("20 calls, 0 failed"), "{output:?}");
+        let alternates = alternate(&answered(&output, "request to: "));
+        assert_eq!(alternates, *policy == "round_robin", "{policy}: {output:?}");
+    }
 }
 
 #[tokio::test]

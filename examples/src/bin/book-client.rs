@@ -12,7 +12,7 @@ Exit codes: 0 all calls were answered; 1 one was not; 2 bad input, or no list fr
 
 Examples:
   book-client
-  book-client --calls 100 --interval 50 --policy random --lang en
+  book-client --calls 100 --interval 50 --policy ewma --timeout 2000 --lang en
   book-client --registry 'etcd://127.0.0.1:2379/services?format=gokit'";
 
 /// Calls the book servers that are registered.
