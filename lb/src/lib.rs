@@ -39,6 +39,6 @@ pub use policy::{
     Rendezvous, RingHash, RoundRobin, SlowStart, UnknownPolicy, WeightedRandom, WeightedRoundRobin,
 };
 pub use ready::ReadySet;
-pub use retry::{Attempt, AttemptError, Decide, Retry, RetryError, UnsentOnly};
+pub use retry::{Attempt, AttemptError, Budget, Decide, Retry, RetryError, UnsentOnly};
 pub use slot::Slot;
 pub use stats::{Outcome, Stats};

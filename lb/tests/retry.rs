@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use callsign_core::Registry;
 use callsign_lb::{
-    AttemptError, Balancer, Endpointer, NeverSent, PickError, Picked, Retry, RetryError, RoundRobin,
+    AttemptError, Balancer, Budget, Endpointer, NeverSent, PickError, Picked, Retry, RetryError, RoundRobin,
     UnsentOnly,
 };
 use support::{Counts, Probe, Script, io_error};
@@ -270,4 +270,49 @@ async fn nothing_is_sent_after_the_deadline() {
     assert!(sent.iter().all(|at| *at < timeout), "{sent:?}");
     assert_eq!(sent.len(), error.attempts().len());
     assert!(error.attempts().iter().all(|attempt| matches!(attempt.error(), AttemptError::Failed(_))));
+}
+
+/// Rust peers 13: each attempt has a request made for it, whatever its body is; and where all calls fail, they are not
+/// made many times over: of a thousand a fifth is made again, and ten a second.
+#[tokio::test(start_paused = true)]
+async fn where_all_fail_few_calls_are_made_again() {
+    let scene = scene(&[1, 2, 3]).await;
+    let sent = AtomicU32::new(0);
+    let reset = |probe: Picked<Probe>| {
+        // No `Clone`, as the body of a stream.
+        let body = Box::new(probe);
+        sent.fetch_add(1, Ordering::Relaxed);
+        async move {
+            let _body = body;
+            Err::<u16, _>(io_error(io::ErrorKind::ConnectionReset))
+        }
+    };
+    let budget = Budget::default().per_second(0);
+    let retry = scene.retry().when(any).budget(budget.clone());
+    let mut over = 0;
+    for _ in 0..1000 {
+        over += usize::from(matches!(retry.clone().call(reset).await, Err(RetryError::OverBudget { .. })));
+    }
+    let made = sent.load(Ordering::Relaxed);
+    assert!((1199..=1200).contains(&made) && over > 800, "{made} made, {over} over budget");
+    let error = retry.call(reset).await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("the call failed, and the budget of retries is used up, 1 attempt made")
+    );
+
+    // What no server has seen takes nothing, and who has no budget is not held back.
+    for _ in 0..100 {
+        assert_eq!(scene.retry().budget(budget.clone()).call(refused).await.unwrap_err().attempts().len(), 3);
+        let free = scene.retry().when(any).without_budget();
+        assert_eq!(free.call(reset).await.unwrap_err().attempts().len(), 3);
+    }
+    // By default there is enough for ten seconds, and none for a storm.
+    let (retry, before) = (scene.retry().when(any), sent.load(Ordering::Relaxed));
+    for _ in 0..100 {
+        assert!(retry.call(reset).await.is_err());
+    }
+    let made = sent.load(Ordering::Relaxed) - before;
+    assert!((219..=221).contains(&made), "{made}");
 }

@@ -118,6 +118,12 @@ pub enum RetryError<X> {
         /// What was tried, in order.
         attempts: Vec<Attempt<X>>,
     },
+    /// The last attempt failed and could be repeated, but the [budget](super::Budget) of repeats is used up.
+    #[non_exhaustive]
+    OverBudget {
+        /// What was tried, in order.
+        attempts: Vec<Attempt<X>>,
+    },
 }
 
 impl<X> RetryError<X> {
@@ -125,7 +131,9 @@ impl<X> RetryError<X> {
     #[must_use]
     pub fn attempts(&self) -> &[Attempt<X>] {
         match self {
-            Self::DeadlineExceeded { attempts, .. } | Self::Failed { attempts } => attempts,
+            Self::DeadlineExceeded { attempts, .. }
+            | Self::Failed { attempts }
+            | Self::OverBudget { attempts } => attempts,
         }
     }
 
@@ -133,9 +141,9 @@ impl<X> RetryError<X> {
     #[must_use]
     pub fn into_last(self) -> Option<AttemptError<X>> {
         match self {
-            Self::DeadlineExceeded { mut attempts, .. } | Self::Failed { mut attempts } => {
-                attempts.pop().map(|attempt| attempt.error)
-            }
+            Self::DeadlineExceeded { mut attempts, .. }
+            | Self::Failed { mut attempts }
+            | Self::OverBudget { mut attempts } => attempts.pop().map(|attempt| attempt.error),
         }
     }
 
@@ -154,6 +162,9 @@ impl<X> fmt::Display for RetryError<X> {
                 write!(f, "deadline exceeded: no answer within {timeout:?}, ")?;
             }
             Self::Failed { .. } => f.write_str("the call failed, ")?,
+            Self::OverBudget { .. } => {
+                f.write_str("the call failed, and the budget of retries is used up, ")?;
+            }
         }
         match attempts.len() {
             1 => f.write_str("1 attempt made")?,

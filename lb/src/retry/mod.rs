@@ -1,6 +1,7 @@
 //! [`Retry`]: makes a call, and makes it again elsewhere if it failed in a way that allows it. Go kit's
 //! `lb.Retry`.
 
+mod budget;
 mod error;
 
 use std::error::Error as StdError;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+pub use self::budget::Budget;
 pub use self::error::{Attempt, AttemptError, RetryError};
 use crate::balancer::Balancer;
 use crate::call::Call;
@@ -39,6 +41,12 @@ pub trait Decide<X> {
     fn outcome(&self, _: &AttemptError<X>) -> Outcome {
         Outcome::Failure
     }
+
+    /// Whether repeating a call that failed so takes from the [budget](Retry::budget): unless there was nothing to try.
+    /// What no server has seen loads none, so that whoever knows it of `X` may say no.
+    fn costs(&self, error: &AttemptError<X>) -> bool {
+        !matches!(error, AttemptError::NoEndpoint(_))
+    }
 }
 
 impl<X, F: Fn(&AttemptError<X>) -> bool> Decide<X> for F {
@@ -58,6 +66,10 @@ impl<X: StdError + 'static> Decide<X> for UnsentOnly {
             AttemptError::NoEndpoint(PickError::Empty { .. } | PickError::Closed { .. }) => false,
             error => error.is_unsent(),
         }
+    }
+
+    fn costs(&self, error: &AttemptError<X>) -> bool {
+        !error.is_unsent()
     }
 }
 
@@ -113,13 +125,21 @@ pub struct Retry<E, P: Policy, W = UnsentOnly> {
     max: usize,
     timeout: Option<Duration>,
     attempt_timeout: Option<Duration>,
+    budget: Option<Budget>,
     when: W,
 }
 
 impl<E, P: Policy> Retry<E, P> {
     /// Up to three attempts, without a limit of time, and only for calls that were never sent.
     pub fn new(balancer: Balancer<E, P>) -> Self {
-        Self { balancer, max: 3, timeout: None, attempt_timeout: None, when: UnsentOnly {} }
+        Self {
+            balancer,
+            max: 3,
+            timeout: None,
+            attempt_timeout: None,
+            budget: Some(Budget::default()),
+            when: UnsentOnly {},
+        }
     }
 }
 
@@ -147,6 +167,21 @@ impl<E, P: Policy, W> Retry<E, P, W> {
         self
     }
 
+    /// How many attempts may be repeats, over all calls: clones, and whatever is given a clone of `budget`, share it. A
+    /// fifth of the calls and ten a second, of which calls that were never sent take nothing by default.
+    #[must_use]
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// As many repeats as there is a reason for.
+    #[must_use]
+    pub fn without_budget(mut self) -> Self {
+        self.budget = None;
+        self
+    }
+
     /// Which failed attempts may be repeated; those that were never sent. It is also asked beforehand about an
     /// attempt that times out.
     #[must_use]
@@ -156,6 +191,7 @@ impl<E, P: Policy, W> Retry<E, P, W> {
             max: self.max,
             timeout: self.timeout,
             attempt_timeout: self.attempt_timeout,
+            budget: self.budget,
             when: repeats,
         }
     }
@@ -189,6 +225,9 @@ impl<E, P: Policy, W> Retry<E, P, W> {
     {
         let deadline = self.timeout.and_then(|within| Instant::now().checked_add(within));
         let mut balancer = self.balancer.clone();
+        if let Some(budget) = &self.budget {
+            budget.deposit();
+        }
         let mut attempts = Vec::new();
         let mut pauses = 0;
         loop {
@@ -226,14 +265,17 @@ impl<E, P: Policy, W> Retry<E, P, W> {
                     Attempt { instance, error }
                 }
             };
-            let (repeats, no_endpoint) =
-                (self.when.repeats(&attempt.error), matches!(attempt.error, AttemptError::NoEndpoint(_)));
+            let (repeats, costs) = (self.when.repeats(&attempt.error), self.when.costs(&attempt.error));
+            let no_endpoint = matches!(attempt.error, AttemptError::NoEndpoint(_));
             attempts.push(attempt);
             if let (Some(timeout), true) = (self.timeout, passed(deadline)) {
                 return Err(RetryError::DeadlineExceeded { timeout, attempts });
             }
             if !repeats || attempts.len() >= self.max {
                 return Err(RetryError::Failed { attempts });
+            }
+            if costs && self.budget.as_ref().is_some_and(|budget| !budget.withdraw()) {
+                return Err(RetryError::OverBudget { attempts });
             }
             if no_endpoint {
                 let until = pause(&mut pauses, deadline);
@@ -299,6 +341,7 @@ impl<E, P: Policy, W: Clone> Clone for Retry<E, P, W> {
             max: self.max,
             timeout: self.timeout,
             attempt_timeout: self.attempt_timeout,
+            budget: self.budget.clone(),
             when: self.when.clone(),
         }
     }
@@ -311,6 +354,7 @@ impl<E, P: Policy, W> Debug for Retry<E, P, W> {
             .field("max", &self.max)
             .field("timeout", &self.timeout)
             .field("attempt_timeout", &self.attempt_timeout)
+            .field("budget", &self.budget)
             .finish_non_exhaustive()
     }
 }
