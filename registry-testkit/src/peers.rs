@@ -1,5 +1,5 @@
-//! Programs of other frameworks that meet callsign in the same registry: Go kit, gRPC-Go and Kratos, built by
-//! `scripts/testbed peers` from `testbed/peers`.
+//! Programs of other frameworks that meet callsign in the same registry, or are called by it: Go kit, gRPC-Go and Kratos,
+//! built by `scripts/testbed peers` from `testbed/peers`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,6 +7,16 @@ use std::process::Command;
 
 use crate::process::Program;
 use crate::testbed;
+
+/// gRPC-Go's own server of gRPC's interoperability tests, on a free port: it says `serving ADDRESS`, and ends with its
+/// stdin.
+///
+/// # Errors
+/// There are no peers, or they cannot be run.
+pub fn serve_interop() -> io::Result<Program> {
+    let mut command = Command::new(testbed::find("peers", "CALLSIGN_PEERS_BIN")?);
+    Program::spawn(command.args(["interop", "127.0.0.1:0"]))
+}
 
 /// A framework.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //	peers follow  HOW ENDPOINT SERVICE            every set of addresses that is seen
 //	peers serve   HOW ENDPOINT SERVICE ADDRESS    the book service, registered until stdin ends
 //	peers call    HOW ENDPOINT SERVICE CALLS      calls of that service, and who answered
+//	peers interop ADDRESS                         gRPC-Go's server of the interoperability tests
 //
 // In etcd HOW is "gokit" (Go kit's sd/etcdv3), "grpc" (gRPC-Go's naming) or, to watch, "raw" (etcd's own client); in
 // Consul "gokit-consul" (Go kit's sd/consul), "kratos" or, to watch, "consul" (Consul's own client); in
@@ -42,8 +43,11 @@ func main() {
 }
 
 func run(args []string) error {
+	if len(args) == 2 && args[0] == "interop" {
+		return serveInterop(args[1])
+	}
 	if len(args) < 4 {
-		return fmt.Errorf("usage: peers watch|follow|serve|call HOW ENDPOINT SERVICE ...")
+		return fmt.Errorf("usage: peers watch|follow|serve|call HOW ENDPOINT SERVICE ..., or peers interop ADDRESS")
 	}
 	begun := time.Now()
 	verb, how, endpoint, service, rest := args[0], args[1], args[2], args[3], args[4:]
