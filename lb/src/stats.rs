@@ -1,6 +1,6 @@
 //! [`Stats`]: what is known of the calls to one instance.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::Tick;
@@ -31,7 +31,23 @@ pub struct Stats {
     latency: AtomicU64,
     /// The number of the last endpoint of the instance that is of no more use; those before it are of none either.
     cut: AtomicU64,
+    /// How calls ended since it was taken last: failures in the upper half, successes in the lower. Only if it is wanted.
+    tally: AtomicU64,
+    counts: AtomicBool,
     gate: Gate,
+}
+
+/// How many calls ended well, and how many did not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) succeeded: u64,
+    pub(crate) failed: u64,
+}
+
+impl Tally {
+    pub(crate) fn calls(self) -> u64 {
+        self.succeeded + self.failed
+    }
 }
 
 impl Stats {
@@ -105,13 +121,36 @@ impl Stats {
             None => {
                 self.calls.fetch_sub(1, Ordering::Relaxed);
             }
-            Some(outcome) => update(&self.calls, |calls| judged(calls, outcome) - 1),
+            Some(outcome) => {
+                update(&self.calls, |calls| judged(calls, outcome) - 1);
+                self.tell(outcome);
+            }
         }
     }
 
     /// Notes what became of a call that ends by itself.
     pub(crate) fn judge(&self, outcome: Outcome) {
         update(&self.calls, |calls| judged(calls, outcome));
+        self.tell(outcome);
+    }
+
+    #[inline]
+    fn tell(&self, outcome: Outcome) {
+        if self.counts.load(Ordering::Relaxed) {
+            let one = if outcome == Outcome::Failure { 1 << 32 } else { 1 };
+            self.tally.fetch_add(one, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts calls from now on, beside the last outcomes.
+    pub(crate) fn count(&self) {
+        self.counts.store(true, Ordering::Relaxed);
+    }
+
+    /// How calls ended since it was taken last.
+    pub(crate) fn take_tally(&self) -> Tally {
+        let tally = self.tally.swap(0, Ordering::Relaxed);
+        Tally { succeeded: lower(tally).into(), failed: upper(tally).into() }
     }
 
     /// Takes the latency of a call that ended now into the average, by `rule`. Where it failed, `allowed` is how long

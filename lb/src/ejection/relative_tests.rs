@@ -1,9 +1,12 @@
+use std::time::Duration;
+
 use super::*;
+use crate::ejection::Ejection;
 use crate::gate::Pass;
 use crate::stats::Outcome;
 
 struct Pool {
-    ejector: Ejector,
+    ejector: Relative,
     members: Vec<(u64, Arc<Stats>)>,
     begun: Instant,
     now: Instant,
@@ -16,7 +19,7 @@ impl Pool {
 
     fn by(rule: Ejection, members: u64) -> Self {
         let begun = Instant::now();
-        let ejector = Ejector::new(rule, fastrand::Rng::with_seed(1));
+        let ejector = Relative::new(rule.comparison(), fastrand::Rng::with_seed(1));
         let members = (0..members).map(|number| (number, Arc::default())).collect();
         Self { ejector, members, begun, now: begun }
     }
