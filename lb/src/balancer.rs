@@ -52,6 +52,7 @@ type Current<E, P> = Arc<ArcSwap<Picker<E, P>>>;
 
 impl<E, P: Policy> Picker<E, P> {
     fn new(policy: &P, set: &Arc<ReadySet<E>>, before: Option<&P::Table>) -> Self {
+        Tick::look_for_pause();
         let members: Vec<_> =
             set.slots().iter().map(|slot| Member::new(slot.instance(), slot.stats())).collect();
         Self { table: policy.build(&Members::new(&members, before)), set: Arc::clone(set) }

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 /// A new latency counts for this much at least, so that an average follows under any rate of calls.
 const LEAST_SHARE: f32 = 0.1;
-/// What a failure counts as where the call had no deadline.
-pub(crate) const PENALTY: Duration = Duration::from_secs(1);
+/// Up to which `age / tau` that is so: `-ln(1 - LEAST_SHARE)`.
+const LEAST_AGE: f32 = 0.105_360_52;
+/// What a failure counts as where the call had no deadline, in seconds.
+pub(crate) const PENALTY: f32 = 1.0;
 
 /// The rule by which an exponentially weighted moving average of latencies is kept.
 ///
@@ -45,12 +47,14 @@ impl Ewma {
     }
 
     /// The average after another latency, `age` seconds after the one before.
+    #[inline]
     pub(crate) fn after(&self, average: f32, latency: f32, age: f32) -> f32 {
         if self.peak && latency > average {
             return latency;
         }
-        let share = 1.0 - 1.0 / growth(age * self.rate);
-        let share = if self.peak { share } else { share.max(LEAST_SHARE) };
+        let x = age * self.rate;
+        // Where it counts for the least share in any case, as under all but few calls, nothing has to be worked out.
+        let share = if !self.peak && x < LEAST_AGE { LEAST_SHARE } else { 1.0 - 1.0 / growth(x) };
         average + (latency - average) * share
     }
 

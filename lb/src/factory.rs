@@ -8,6 +8,7 @@ use callsign_core::{Instance, InstanceId};
 use tokio::sync::mpsc;
 
 use crate::error::BoxError;
+use crate::stats::Stats;
 
 /// Makes endpoints: whatever a program calls an instance through, such as a connected client.
 ///
@@ -51,8 +52,9 @@ pub struct Lifeline(Arc<Life>);
 
 #[derive(Debug)]
 struct Life {
-    cut: AtomicBool,
     key: Key,
+    /// Of the instance, where calls see that the endpoint is of no more use without looking here.
+    stats: Arc<Stats>,
     told: mpsc::UnboundedSender<News>,
     /// Whether somebody is to look at the statistics and has not yet, who lowers it; `None` where nobody would.
     suspect: Option<Arc<AtomicBool>>,
@@ -67,7 +69,8 @@ pub(crate) enum News {
     Suspect,
 }
 
-/// One endpoint of one instance: the instance's id, and a number that no other endpoint has.
+/// One endpoint of one instance: the instance's id, and a number from 1 that no other endpoint has, higher than those of
+/// the endpoints before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Key {
     pub(crate) id: InstanceId,
@@ -75,8 +78,13 @@ pub(crate) struct Key {
 }
 
 impl Lifeline {
-    pub(crate) fn new(key: Key, told: mpsc::UnboundedSender<News>, suspect: Option<Arc<AtomicBool>>) -> Self {
-        Self(Arc::new(Life { cut: AtomicBool::new(false), key, told, suspect }))
+    pub(crate) fn new(
+        key: Key,
+        stats: Arc<Stats>,
+        told: mpsc::UnboundedSender<News>,
+        suspect: Option<Arc<AtomicBool>>,
+    ) -> Self {
+        Self(Arc::new(Life { key, stats, told, suspect }))
     }
 
     /// Says that somebody should look at the statistics; once, until somebody has begun to.
@@ -91,7 +99,7 @@ impl Lifeline {
     /// Takes the endpoint out. It is not picked any more from this moment; calls under way are left alone.
     /// Every call after the first does nothing.
     pub fn cut(&self) {
-        if !self.0.cut.swap(true, Ordering::AcqRel) {
+        if self.0.stats.cut(self.0.key.number) {
             // The endpointer may be gone, and then nobody needs to know.
             let _ = self.0.told.send(News::Cut(self.0.key.clone()));
         }
@@ -99,11 +107,11 @@ impl Lifeline {
 
     /// Whether it has been cut.
     #[must_use]
+    #[inline]
     pub fn is_cut(&self) -> bool {
-        self.0.cut.load(Ordering::Acquire)
+        self.0.stats.is_cut(self.0.key.number)
     }
 
-    #[cfg(test)]
     pub(crate) fn key(&self) -> &Key {
         &self.0.key
     }

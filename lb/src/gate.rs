@@ -35,6 +35,7 @@ pub(crate) enum Pass {
 pub(crate) struct Gate(AtomicU8);
 
 impl Gate {
+    #[inline]
     pub(crate) fn opening(&self) -> Opening {
         match self.0.load(Ordering::Acquire) {
             1 => Opening::Shut,
@@ -71,6 +72,7 @@ impl Gate {
         self.turn(Opening::Probing, opening);
     }
 
+    #[inline]
     fn turn(&self, from: Opening, to: Opening) -> bool {
         self.0.compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }

@@ -28,7 +28,7 @@ mod stats;
 pub use balancer::Balancer;
 pub use call::{Call, Key};
 pub use clock::Tick;
-pub use ejection::Ejection;
+pub use ejection::{Ejection, OutlierDetection};
 pub use endpointer::{Endpointer, EndpointerBuilder};
 pub use error::{BoxError, DialError, DialErrors, NeverSent, PickError, is_never_sent};
 pub use ewma::Ewma;

@@ -45,8 +45,6 @@ impl Measure {
 /// caller: a failure if it lasted for as long as it was [allowed](Self::allow); none otherwise, and all that it shows
 /// is that the instance takes at least as long (1 s at most).
 pub struct Picked<E> {
-    number: u64,
-    instance: Arc<Instance>,
     link: Arc<Link<E>>,
     notes: Notes,
 }
@@ -57,21 +55,16 @@ enum Notes {
 }
 
 impl<E> Picked<E> {
-    pub(crate) fn new(
-        number: u64,
-        instance: Arc<Instance>,
-        link: Arc<Link<E>>,
-        measure: Measure,
-        pass: Pass,
-    ) -> Self {
+    #[inline]
+    pub(crate) fn new(link: Arc<Link<E>>, measure: Measure, pass: Pass) -> Self {
         link.stats().begin();
-        Self { number, instance, link, notes: Notes::Own(Record::new(measure, pass)) }
+        Self { link, notes: Notes::Own(Record::new(measure, pass)) }
     }
 
     /// The instance that was picked.
     #[must_use]
     pub fn instance(&self) -> &Arc<Instance> {
-        &self.instance
+        self.link.instance()
     }
 
     /// Says that the endpoint turned out to be of no more use, for endpoints that cannot tell it themselves.
@@ -81,12 +74,14 @@ impl<E> Picked<E> {
     }
 
     /// Says what became of the call. Only the first report counts.
+    #[inline]
     pub fn report(&self, outcome: Outcome) {
         self.record().report(outcome);
     }
 
     /// Says that the answer has begun: this is the latency, however long the rest of it takes. Only the first time
     /// counts. Without it the latency is all of the time until this is dropped.
+    #[inline]
     pub fn answered(&self) {
         self.record().answered();
     }
@@ -98,7 +93,7 @@ impl<E> Picked<E> {
     }
 
     pub(crate) fn number(&self) -> u64 {
-        self.number
+        self.link.number()
     }
 
     /// Lets somebody else report too. The call is noted when both are gone.
@@ -114,6 +109,7 @@ impl<E> Picked<E> {
         witness
     }
 
+    #[inline]
     fn record(&self) -> &Record {
         match &self.notes {
             Notes::Own(record) => record,
@@ -131,6 +127,7 @@ impl<E> Deref for Picked<E> {
 }
 
 impl<E> Drop for Picked<E> {
+    #[inline]
     fn drop(&mut self) {
         let stats = self.link.stats();
         match &self.notes {
@@ -146,7 +143,7 @@ impl<E> Drop for Picked<E> {
 
 impl<E> Debug for Picked<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Picked").field("instance", self.instance.id()).finish_non_exhaustive()
+        f.debug_struct("Picked").field("instance", self.instance().id()).finish_non_exhaustive()
     }
 }
 
@@ -158,10 +155,12 @@ pub(crate) struct Witness {
 }
 
 impl Witness {
+    #[inline]
     pub(crate) fn report(&self, outcome: Outcome) {
         self.record.report(outcome);
     }
 
+    #[inline]
     pub(crate) fn answered(&self) {
         self.record.answered();
     }
@@ -172,6 +171,7 @@ impl Witness {
 }
 
 impl Drop for Witness {
+    #[inline]
     fn drop(&mut self) {
         let outcome = self.record.settle(&self.stats);
         if let Some(outcome) = outcome {
@@ -200,6 +200,7 @@ const SUCCESS: u8 = 1;
 const FAILURE: u8 = 2;
 
 impl Record {
+    #[inline]
     fn new(measure: Measure, pass: Pass) -> Self {
         Self {
             measure,
@@ -221,19 +222,22 @@ impl Record {
         }
     }
 
+    #[inline]
     fn report(&self, outcome: Outcome) {
         let outcome = match outcome {
             Outcome::Success => SUCCESS,
             Outcome::Failure => FAILURE,
         };
-        // Whoever was first has said it.
-        let _ = self.outcome.compare_exchange(UNKNOWN, outcome, Ordering::Relaxed, Ordering::Relaxed);
+        // Whoever was first has said it. Of two at the same moment either is right, so that nothing has to be exchanged.
+        if self.outcome.load(Ordering::Relaxed) == UNKNOWN {
+            self.outcome.store(outcome, Ordering::Relaxed);
+        }
     }
 
+    #[inline]
     fn answered(&self) {
         if self.measure.begun.is_some() && self.answered.load(Ordering::Relaxed) == 0 {
-            let now = (self.measure.clock)().to_bits();
-            let _ = self.answered.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+            self.answered.store((self.measure.clock)().to_bits(), Ordering::Relaxed);
         }
     }
 
@@ -258,6 +262,7 @@ impl Record {
     }
 
     /// Puts the latency into the statistics of the instance, and returns the outcome.
+    #[inline]
     fn settle(&self, stats: &Stats) -> Option<Outcome> {
         let due = Tick::from_bits(self.due.load(Ordering::Relaxed));
         let answered = Tick::from_bits(self.answered.load(Ordering::Relaxed));
@@ -273,19 +278,19 @@ impl Record {
                 .map(|_| Outcome::Failure),
         };
         let (Some(rule), Some(begun), Some(now)) = (rule, begun, now) else { return outcome };
-        let latency = answered.unwrap_or(now).since(begun);
-        let allowed = due.map(|due| due.since(begun));
+        let latency = answered.unwrap_or(now).seconds_since(begun);
+        let allowed = due.map(|due| due.seconds_since(begun));
         match outcome {
-            Some(outcome) => stats.measure(&rule, now, latency, outcome, allowed),
-            None if answered.is_some() => stats.measure(&rule, now, latency, Outcome::Success, None),
+            Some(outcome) => stats.learn(&rule, now, latency, outcome, allowed),
+            None if answered.is_some() => stats.learn(&rule, now, latency, Outcome::Success, None),
             None => {
                 // Not to learn from it would make an instance that has stopped look ever faster: its average
                 // decays while whoever calls it loses patience.
                 let least = latency.min(allowed.unwrap_or(PENALTY));
                 // Of one that is not known yet a call that was given up at once says nothing.
                 let expected = stats.expected(&rule, now).unwrap_or(0.001);
-                if least.as_secs_f32() > expected {
-                    stats.measure(&rule, now, least, Outcome::Success, None);
+                if least > expected {
+                    stats.learn(&rule, now, least, Outcome::Success, None);
                 }
             }
         }

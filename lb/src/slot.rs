@@ -11,25 +11,66 @@ use crate::stats::Stats;
 
 /// An endpoint with what belongs to it. The endpointer holds it for as long as it is to be used, calls for as
 /// long as they last; ready sets do not, so that an old one in some idle handle keeps no socket open.
+///
+/// It is all that a call has to hold, and is made anew when the instance is registered with other contents: the
+/// links of an endpoint share it.
 pub(crate) struct Link<E> {
-    endpoint: E,
+    endpoint: Arc<E>,
     lifeline: Lifeline,
     stats: Arc<Stats>,
+    /// The number of the endpoint, and that of the instance.
+    dial: u64,
+    number: u64,
+    instance: Arc<Instance>,
 }
 
 impl<E> Link<E> {
-    pub(crate) fn new(endpoint: E, lifeline: Lifeline, stats: Arc<Stats>) -> Self {
-        Self { endpoint, lifeline, stats }
+    pub(crate) fn new(
+        endpoint: E,
+        lifeline: Lifeline,
+        stats: Arc<Stats>,
+        number: u64,
+        instance: Arc<Instance>,
+    ) -> Self {
+        let dial = lifeline.key().number;
+        Self { endpoint: Arc::new(endpoint), lifeline, stats, dial, number, instance }
     }
 
+    /// The same endpoint for what the instance is registered with now.
+    pub(crate) fn renewed(&self, instance: Arc<Instance>) -> Self {
+        Self {
+            endpoint: Arc::clone(&self.endpoint),
+            lifeline: self.lifeline.clone(),
+            stats: Arc::clone(&self.stats),
+            dial: self.dial,
+            number: self.number,
+            instance,
+        }
+    }
+
+    #[inline]
     pub(crate) fn endpoint(&self) -> &E {
         &self.endpoint
     }
 
+    /// The instance, as it is registered since the link was made.
+    #[inline]
+    pub(crate) fn instance(&self) -> &Arc<Instance> {
+        &self.instance
+    }
+
+    /// Tells its instance from all others; the same for all of its connections.
+    #[inline]
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    #[inline]
     pub(crate) fn lifeline(&self) -> &Lifeline {
         &self.lifeline
     }
 
+    #[inline]
     pub(crate) fn stats(&self) -> &Arc<Stats> {
         &self.stats
     }
@@ -44,8 +85,13 @@ pub struct Slot<E> {
 }
 
 impl<E> Slot<E> {
-    pub(crate) fn new(number: u64, instance: Arc<Instance>, link: &Arc<Link<E>>) -> Self {
-        Self { number, instance, stats: Arc::clone(&link.stats), link: Arc::downgrade(link) }
+    pub(crate) fn new(link: &Arc<Link<E>>) -> Self {
+        Self {
+            number: link.number,
+            instance: Arc::clone(&link.instance),
+            stats: Arc::clone(&link.stats),
+            link: Arc::downgrade(link),
+        }
     }
 
     /// The instance, as it is registered now.
@@ -66,13 +112,14 @@ impl<E> Slot<E> {
     }
 
     /// Begins a call, unless the endpoint has gone since the set was made, or its instance is left out.
+    #[inline]
     pub(crate) fn begin(&self, measure: Measure) -> Option<Picked<E>> {
         let link = self.link.upgrade()?;
-        if link.lifeline.is_cut() {
+        if link.stats.is_cut(link.dial) {
             return None;
         }
-        let pass = self.stats.gate().enter()?;
-        Some(Picked::new(self.number, Arc::clone(&self.instance), link, measure, pass))
+        let pass = link.stats.gate().enter()?;
+        Some(Picked::new(link, measure, pass))
     }
 }
 

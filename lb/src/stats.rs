@@ -1,6 +1,6 @@
 //! [`Stats`]: what is known of the calls to one instance.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::Tick;
@@ -29,7 +29,25 @@ pub struct Stats {
     /// The average latency, an f32 of seconds, in the upper half; when it was renewed, in milliseconds, in the lower.
     /// 0: nothing was measured yet.
     latency: AtomicU64,
+    /// The number of the last endpoint of the instance that is of no more use; those before it are of none either.
+    cut: AtomicU64,
+    /// How calls ended since it was taken last: failures in the upper half, successes in the lower. Only if it is wanted.
+    tally: AtomicU64,
+    counts: AtomicBool,
     gate: Gate,
+}
+
+/// How many calls ended well, and how many did not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) succeeded: u64,
+    pub(crate) failed: u64,
+}
+
+impl Tally {
+    pub(crate) fn calls(self) -> u64 {
+        self.succeeded + self.failed
+    }
 }
 
 impl Stats {
@@ -74,6 +92,17 @@ impl Stats {
         &self.gate
     }
 
+    /// Notes that an endpoint is of no more use. Returns whether that is news.
+    pub(crate) fn cut(&self, endpoint: u64) -> bool {
+        self.cut.fetch_max(endpoint, Ordering::AcqRel) < endpoint
+    }
+
+    /// Whether an endpoint is of no more use.
+    #[inline]
+    pub(crate) fn is_cut(&self, endpoint: u64) -> bool {
+        self.cut.load(Ordering::Acquire) >= endpoint
+    }
+
     /// Forgets all outcomes.
     pub(crate) fn forgive(&self) {
         self.calls.fetch_and(LOWER, Ordering::Relaxed);
@@ -92,13 +121,36 @@ impl Stats {
             None => {
                 self.calls.fetch_sub(1, Ordering::Relaxed);
             }
-            Some(outcome) => update(&self.calls, |calls| Some(judged(calls, outcome) - 1)),
+            Some(outcome) => {
+                update(&self.calls, |calls| judged(calls, outcome) - 1);
+                self.tell(outcome);
+            }
         }
     }
 
     /// Notes what became of a call that ends by itself.
     pub(crate) fn judge(&self, outcome: Outcome) {
-        update(&self.calls, |calls| Some(judged(calls, outcome)));
+        update(&self.calls, |calls| judged(calls, outcome));
+        self.tell(outcome);
+    }
+
+    #[inline]
+    fn tell(&self, outcome: Outcome) {
+        if self.counts.load(Ordering::Relaxed) {
+            let one = if outcome == Outcome::Failure { 1 << 32 } else { 1 };
+            self.tally.fetch_add(one, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts calls from now on, beside the last outcomes.
+    pub(crate) fn count(&self) {
+        self.counts.store(true, Ordering::Relaxed);
+    }
+
+    /// How calls ended since it was taken last.
+    pub(crate) fn take_tally(&self) -> Tally {
+        let tally = self.tally.swap(0, Ordering::Relaxed);
+        Tally { succeeded: lower(tally).into(), failed: upper(tally).into() }
     }
 
     /// Takes the latency of a call that ended now into the average, by `rule`. Where it failed, `allowed` is how long
@@ -111,18 +163,25 @@ impl Stats {
         outcome: Outcome,
         allowed: Option<Duration>,
     ) {
+        self.learn(rule, now, latency.as_secs_f32(), outcome, allowed.map(|allowed| allowed.as_secs_f32()));
+    }
+
+    /// The same in seconds.
+    #[inline]
+    pub(crate) fn learn(&self, rule: &Ewma, now: Tick, latency: f32, outcome: Outcome, allowed: Option<f32>) {
         let failed = outcome == Outcome::Failure;
         let latency = if failed { latency.max(allowed.unwrap_or(PENALTY)) } else { latency };
         // An average of 0 would be picked whatever is in flight.
-        let latency = latency.as_secs_f32().max(1e-9);
-        update(&self.latency, |packed| {
-            let average = match unpack(packed) {
-                None => latency,
-                Some((average, _)) if failed => average.max(latency),
-                Some((average, at)) => rule.after(average, latency, age(now, at)),
-            };
-            Some(u64::from(average.to_bits()) << 32 | u64::from(now.millis()))
-        });
+        let latency = latency.max(1e-9);
+        let packed = self.latency.load(Ordering::Relaxed);
+        let average = match unpack(packed) {
+            None => latency,
+            Some((average, _)) if failed => average.max(latency),
+            Some((average, at)) => rule.after(average, latency, age(now, at)),
+        };
+        // Of two calls that end in the same nanoseconds one is not averaged: not worth what an exchange costs.
+        let packed = u64::from(average.to_bits()) << 32 | u64::from(now.millis());
+        self.latency.store(packed, Ordering::Relaxed);
     }
 }
 
@@ -132,6 +191,7 @@ const LOWER: u64 = 0xffff_ffff;
 const REMEMBERED: u32 = 30;
 
 /// The same with one more outcome.
+#[inline]
 fn judged(calls: u64, outcome: Outcome) -> u64 {
     let before = upper(calls).max(1);
     let next = before << 1 | u32::from(outcome == Outcome::Failure);
@@ -140,11 +200,13 @@ fn judged(calls: u64, outcome: Outcome) -> u64 {
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+#[inline]
 fn lower(packed: u64) -> u32 {
     packed as u32
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "32 bits are left")]
+#[inline]
 fn upper(packed: u64) -> u32 {
     (packed >> 32) as u32
 }
@@ -154,9 +216,10 @@ fn unpack(packed: u64) -> Option<(f32, u32)> {
     (packed != 0).then(|| (f32::from_bits(upper(packed)), lower(packed)))
 }
 
-fn update(cell: &AtomicU64, next: impl FnMut(u64) -> Option<u64>) {
+#[inline]
+fn update(cell: &AtomicU64, mut next: impl FnMut(u64) -> u64) {
     // `next` never says no.
-    let _ = cell.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+    let _ = cell.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |before| Some(next(before)));
 }
 
 /// Seconds since `at`. A thread may be a little behind another one: that is no time at all, and not 49 days.

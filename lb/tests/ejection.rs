@@ -88,3 +88,31 @@ async fn it_holds_at_once_and_for_all_handles() {
     }
     assert_eq!(other.pick().unwrap().port, 2);
 }
+
+/// gRPC's rule: one of five fails every call. It is found at the end of the first interval of 10 s, and back, with nothing
+/// to show for it, at the first end of one that is more than 30 s later.
+#[tokio::test(start_paused = true)]
+async fn outlier_detection_looks_every_ten_seconds() {
+    let (script, _registry, watch) = Script::open();
+    let factory = Arc::new(Counts::default()).factory();
+    let endpoints = Endpointer::builder(watch, factory).ejection(Ejection::outlier_detection()).build();
+    script.lists(1..=5);
+    endpoints.wait_for(|set| set.len() == 5).await;
+    let mut balancer = Balancer::new(endpoints.clone(), RoundRobin::default());
+    let begun = tokio::time::Instant::now();
+    let (mut left, mut back) = (None, None);
+    // 100 calls a second.
+    while begun.elapsed() < Duration::from_secs(55) {
+        let picked = balancer.pick().unwrap();
+        picked.report(if picked.port == 3 { Outcome::Failure } else { Outcome::Success });
+        drop(picked);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        match endpoints.ready_set().len() {
+            4 if left.is_none() => left = Some(begun.elapsed().as_secs_f64()),
+            5 if left.is_some() && back.is_none() => back = Some(begun.elapsed().as_secs_f64()),
+            _ => {}
+        }
+    }
+    let (left, back) = (left.unwrap(), back.unwrap());
+    assert!((9.9..10.1).contains(&left) && (49.9..50.1).contains(&back), "{left} {back}");
+}

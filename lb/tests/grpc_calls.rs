@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use callsign_core::State;
 use callsign_lb::grpc::Channel;
-use callsign_lb::{Key, Maglev, PickError};
+use callsign_lb::{Key, Maglev, PickError, RoundRobin};
 use support::grpc::{Server, answered_by, ask, call, ready, servers};
 use support::{Script, book, eventually, memory, service, within};
 use tonic::{Code, Request, Status};
@@ -27,12 +27,30 @@ async fn scene(count: usize) -> (Vec<Server>, Script, Channel) {
     (servers, script, channel)
 }
 
+/// What a channel has of which nothing is said: it prefers the one that answers soonest, and leaves out the one that fails.
+#[tokio::test]
+async fn by_default_the_slow_and_the_failing_get_few_calls() {
+    let (servers, _script, channel) = scene(4).await;
+    let seen = |at: usize| servers[at].acts.calls.load(Ordering::SeqCst);
+    servers[0].acts.delay.store(20, Ordering::SeqCst);
+    servers[1].acts.fails.store(true, Ordering::SeqCst);
+    for _ in 0..400 {
+        let _ = call(&channel, "").await;
+    }
+    assert!(seen(0) <= 60 && seen(1) <= 10, "{:?}", [0, 1, 2, 3].map(seen));
+    assert_eq!(seen(2) + seen(3), 400 - seen(0) - seen(1));
+}
+
 fn is_shared<T: Clone + Send + Sync + 'static>(_: &T) {}
 
 /// The gRPC interop test `round_robin`: 100 calls over 4 are 25 each, through one handle and through clones.
 #[tokio::test]
 async fn a_hundred_calls_over_four() {
-    let (servers, _script, channel) = scene(4).await;
+    let servers = servers(4).await;
+    let (script, _registry, watch) = Script::open();
+    let channel = Channel::builder(watch).policy(RoundRobin::default()).build();
+    script.lists(servers.iter().map(|server| server.port));
+    ready(&channel, 4).await;
     is_shared(&channel);
     let mut one = HealthClient::new(channel.clone());
     let mut counts = BTreeMap::<u16, u32>::new();

@@ -230,7 +230,7 @@ async fn goaway_is_left_with_a_stream_open() {
 async fn a_call_that_crosses_with_goaway_goes_elsewhere() {
     let (dismissive, server) = (Greeter::dismissive().await, Server::start().await);
     let (script, _registry, watch) = Script::open();
-    let channel = quick(Channel::builder(watch));
+    let channel = quick(Channel::builder(watch).policy(RoundRobin::default()));
     script.lists([dismissive.port, server.port]);
     ready(&channel, 2).await;
     let dismissed = || dismissive.dismissed.load(Ordering::SeqCst);
@@ -370,7 +370,7 @@ async fn a_broken_stream_is_unavailable() {
 async fn failing_fast_attracts_no_traffic() {
     let servers = servers(4).await;
     let (script, _registry, watch) = Script::open();
-    let channel = Channel::new(watch);
+    let channel = Channel::builder(watch).policy(RoundRobin::default()).without_ejection().build();
     script.lists(servers.iter().map(|server| server.port));
     ready(&channel, 4).await;
     for n in 0..100 {

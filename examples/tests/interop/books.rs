@@ -11,7 +11,7 @@ use book::proto::book_service_client::BookServiceClient;
 use book::proto::book_service_server::BookServiceServer;
 use book::service::Books;
 use callsign::grpc::Channel;
-use callsign::{Instance, InstanceWatch};
+use callsign::{Instance, InstanceWatch, RoundRobin};
 use callsign_testkit::process::Program;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -42,7 +42,8 @@ impl Served {
 
 /// Makes calls through a channel over a watch, and returns who answered.
 pub(crate) async fn call(watch: InstanceWatch, calls: usize) -> BTreeSet<String> {
-    let channel = Channel::new(watch.clone());
+    // So that so few calls reach all.
+    let channel = Channel::builder(watch.clone()).policy(RoundRobin::default()).build();
     channel.endpoints().wait_for(|ready| ready.len() == watch.snapshot().len()).await;
     let mut client = BookServiceClient::new(channel);
     let mut answered = BTreeSet::new();

@@ -134,13 +134,16 @@ where
     /// A dial, bounded in time. It is a task so that dials run beside each other.
     fn dial(&self, job: Job) -> impl Future<Output = Dialled<E>> + Send + use<E, F> {
         let (factory, within) = (Arc::clone(&self.factory), self.dial_timeout);
-        let lifeline = Lifeline::new(job.key.clone(), self.tell.clone(), self.suspect.clone());
+        let lifeline =
+            Lifeline::new(job.key.clone(), Arc::clone(&job.stats), self.tell.clone(), self.suspect.clone());
         async move {
-            let made = match timeout(within, factory.make(job.instance, lifeline.clone())).await {
+            let made = factory.make(Arc::clone(&job.instance), lifeline.clone());
+            let made = match timeout(within, made).await {
                 Ok(made) => made,
                 Err(_) => Err(format!("no connection within {within:?}").into()),
             };
-            (job.key, made.map(|endpoint| Link::new(endpoint, lifeline, job.stats)))
+            let link = |endpoint| Link::new(endpoint, lifeline, job.stats, job.serial, job.instance);
+            (job.key, made.map(link))
         }
     }
 
@@ -174,6 +177,7 @@ where
         let set = self.roster.ready_set();
         let size = set.len();
         self.board.publish(set);
+        self.roster.published();
         size
     }
 }

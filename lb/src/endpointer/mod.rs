@@ -221,8 +221,8 @@ where
     /// By which rule instances that fail are left out for a while; never. It takes calls that
     /// [report](crate::Picked::report) what became of them.
     #[must_use]
-    pub fn ejection(mut self, rule: Ejection) -> Self {
-        self.ejection = Some(rule);
+    pub fn ejection(mut self, rule: impl Into<Ejection>) -> Self {
+        self.ejection = Some(rule.into());
         self
     }
 
@@ -256,7 +256,7 @@ where
             concurrency: self.concurrency,
             told,
             tell,
-            suspect: self.ejection.map(|_| Arc::default()),
+            suspect: self.ejection.filter(Ejection::minds_suspects).map(|_| Arc::default()),
             _end: End { board: Arc::clone(&board), service: service.clone() },
         };
         let task = AbortOnDropHandle::new(runtime.spawn(builder.run()));

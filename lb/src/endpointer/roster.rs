@@ -68,10 +68,16 @@ impl<E> Entry<E> {
         }
     }
 
+    /// Takes what the instance is registered with now into the link and the slot. Returns the link before.
+    fn renew(&mut self) -> Option<Arc<Link<E>>> {
+        let before = self.link.take()?;
+        self.link = Some(Arc::new(before.renewed(Arc::clone(self.listed.instance()))));
+        self.renew_slot();
+        Some(before)
+    }
+
     fn renew_slot(&mut self) {
-        let instance = self.listed.instance();
-        self.slot =
-            self.link.as_ref().map(|link| Arc::new(Slot::new(self.serial, Arc::clone(instance), link)));
+        self.slot = self.link.as_ref().map(|link| Arc::new(Slot::new(link)));
     }
 
     /// Which tier of the ready set it belongs to; `None`: it is never called.
@@ -91,6 +97,8 @@ pub(super) struct Job {
     pub(super) key: Key,
     pub(super) instance: Arc<Instance>,
     pub(super) stats: Arc<Stats>,
+    /// Tells the instance from all others.
+    pub(super) serial: u64,
 }
 
 pub(super) struct Roster<E> {
@@ -105,6 +113,9 @@ pub(super) struct Roster<E> {
     /// Those that were tried and failed.
     failed: VecDeque<InstanceId>,
     waiting: BTreeSet<(Instant, InstanceId)>,
+    /// What the published set has of instances that were registered with other contents since: good until the next set
+    /// is there.
+    retired: Vec<Arc<Link<E>>>,
     serials: u64,
     numbers: u64,
     pending: bool,
@@ -128,6 +139,7 @@ impl<E> Roster<E> {
             fresh: VecDeque::new(),
             failed: VecDeque::new(),
             waiting: BTreeSet::new(),
+            retired: Vec::new(),
             serials: 0,
             numbers: 0,
             pending: true,
@@ -187,6 +199,11 @@ impl<E> Roster<E> {
         }
     }
 
+    /// The latest set has been published.
+    pub(super) fn published(&mut self) {
+        self.retired.clear();
+    }
+
     /// The registry was closed: no more snapshots come.
     pub(super) fn close(&mut self) {
         self.closed = true;
@@ -219,7 +236,7 @@ impl<E> Roster<E> {
         // It has just been heard of: worth a dial at once.
         let returned = before.is_held() && !now_listed.is_held()
             || before.state() != State::Up && now_listed.state() == State::Up;
-        entry.renew_slot();
+        self.retired.extend(entry.renew());
         match (&entry.dial, entry.tier()) {
             (Dial::Done, _) | (Dial::Unwanted, None) => {}
             (_, None) => {
@@ -270,6 +287,7 @@ impl<E> Roster<E> {
                 key: Key { id, number: entry.number },
                 instance: Arc::clone(entry.listed.instance()),
                 stats: Arc::clone(&entry.stats),
+                serial: entry.serial,
             });
         }
         None
@@ -302,7 +320,8 @@ impl<E> Roster<E> {
         });
         match made {
             Ok(link) => {
-                entry.link = Some(Arc::new(link));
+                // It may have been registered with other contents while it was dialled.
+                entry.link = Some(Arc::new(link.renewed(Arc::clone(entry.listed.instance()))));
                 entry.error = None;
                 entry.dial = Dial::Done;
                 entry.linked_at = now;

@@ -57,8 +57,14 @@ impl Scene {
     }
 
     fn succeed(&mut self, job: &Job, endpoint: u32) -> Lifeline {
-        let lifeline = Lifeline::new(job.key.clone(), self.told.clone(), None);
-        let link = Link::new(endpoint, lifeline.clone(), Arc::clone(&job.stats));
+        let lifeline = Lifeline::new(job.key.clone(), Arc::clone(&job.stats), self.told.clone(), None);
+        let link = Link::new(
+            endpoint,
+            lifeline.clone(),
+            Arc::clone(&job.stats),
+            job.serial,
+            Arc::clone(&job.instance),
+        );
         self.roster.dialled(&job.key, Ok(link), Instant::now());
         lifeline
     }

@@ -15,7 +15,7 @@ use crate::balancer::Balancer;
 use crate::call::Key;
 use crate::ejection::Ejection;
 use crate::endpointer::{Endpointer, EndpointerBuilder};
-use crate::policy::{Policy, RoundRobin};
+use crate::policy::{P3cEwma, Policy};
 
 type MakePick = Box<dyn FnOnce(Endpointer<Connection>) -> Box<dyn Pick> + Send>;
 
@@ -40,7 +40,7 @@ impl ChannelBuilder {
     pub(super) fn new(watch: InstanceWatch) -> Self {
         Self {
             watch,
-            policy: by(RoundRobin::default()),
+            policy: by(P3cEwma::default()),
             key: None,
             tls: false,
             configure: Arc::new(|_, endpoint| endpoint),
@@ -50,11 +50,12 @@ impl ChannelBuilder {
             connect_timeout: Duration::from_secs(5),
             backoff: None,
             concurrency: None,
-            ejection: None,
+            ejection: Some(Ejection::default()),
         }
     }
 
-    /// Which instance a call goes to; [`RoundRobin`].
+    /// Which instance a call goes to; by [`P3cEwma`], of three the one that will answer soonest. Where calls are to be shared
+    /// out evenly it is [`RoundRobin`](crate::RoundRobin).
     pub fn policy(mut self, policy: impl Policy) -> Self {
         self.policy = by(policy);
         self
@@ -136,9 +137,15 @@ impl ChannelBuilder {
         self
     }
 
-    /// By which rule instances that fail are left out for a while; never.
-    pub fn ejection(mut self, rule: Ejection) -> Self {
-        self.ejection = Some(rule);
+    /// By which rule instances that fail are left out for a while; [`Ejection::default`].
+    pub fn ejection(mut self, rule: impl Into<Ejection>) -> Self {
+        self.ejection = Some(rule.into());
+        self
+    }
+
+    /// Leaves no instance out, however much it fails.
+    pub fn without_ejection(mut self) -> Self {
+        self.ejection = None;
         self
     }
 

@@ -37,6 +37,9 @@ use crate::policy::Policy;
 /// - The deadline is the request's `grpc-timeout` or the channel's
 ///   [`timeout`](ChannelBuilder::timeout), whichever is less. It covers waiting, head and body, travels to the
 ///   server, and ends the call with `DEADLINE_EXCEEDED`.
+/// - A call goes to whichever of three instances will answer soonest, and instances that fail more than the others are
+///   left out for a while, unless [`policy`](ChannelBuilder::policy) and [`ejection`](ChannelBuilder::ejection) say
+///   otherwise.
 /// - What policies that hash go by is the [`Key`] in the request's extensions, or what
 ///   [`ChannelBuilder::key`] reads off its metadata.
 /// - Failures, for policies that mind them, are the codes `UNAVAILABLE`, `RESOURCE_EXHAUSTED`, `DEADLINE_EXCEEDED`,
@@ -105,7 +108,7 @@ impl<P: Policy> Pick for Balancer<Connection, P> {
 }
 
 impl Channel {
-    /// A channel over the instances of a watch, one after the other, with the defaults of
+    /// A channel over the instances of a watch, with the defaults of
     /// [`builder`](Self::builder). Its tasks run on the current Tokio runtime.
     ///
     /// # Panics

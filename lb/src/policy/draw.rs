@@ -32,7 +32,7 @@ pub(super) fn least_of<const D: usize>(
     cost: impl Fn(usize) -> Cost,
 ) -> Option<usize> {
     let len = choice.len();
-    if len <= D {
+    if len < D {
         return least_of_all(choice, rng, cost);
     }
     for _ in 0..DRAWS {
@@ -49,6 +49,7 @@ pub(super) fn least_of<const D: usize>(
     least_of_all(choice, rng, cost)
 }
 
+#[cold]
 fn least_of_all(choice: &Choice<'_>, rng: &mut Rng, cost: impl Fn(usize) -> Cost) -> Option<usize> {
     let len = choice.len();
     // From anywhere, so that the first is not preferred among those of the same cost.
@@ -128,20 +129,32 @@ impl Least {
 
 /// `D` numbers below `len`, no two the same, each order as likely as every other: the last one wins among equals.
 /// `len` is `D` at least.
+///
+/// Without branches, and of as few random numbers as will do: what the first draw leaves of one is good for the next, as
+/// long as what is drawn is far below 2^64 together.
 #[inline]
 fn distinct<const D: usize>(len: usize, rng: &mut Rng) -> [usize; D] {
     let (mut drawn, mut sorted) = ([usize::MAX; D], [usize::MAX; D]);
-    for (at, drawn) in drawn.iter_mut().enumerate() {
-        // One of those that are left, counted past those that were drawn.
-        let mut number = rng.usize(..len - at);
-        let mut place = 0;
-        while place < at && sorted[place] <= number {
-            number += 1;
-            place += 1;
+    let mut random = rng.u64(..);
+    for at in 0..D {
+        if at > 0 && len > 1 << 16 {
+            random = rng.u64(..);
         }
-        sorted.copy_within(place..at, place + 1);
-        sorted[place] = number;
-        *drawn = number;
+        let wide = u128::from(random) * (len - at) as u128;
+        // Below `len`, and what is left.
+        #[allow(clippy::cast_possible_truncation, reason = "the halves of a product")]
+        let (mut number, left) = ((wide >> 64) as usize, wide as u64);
+        random = left;
+        // One of those that are left, counted past those that were drawn, which are sorted.
+        for before in &sorted[..at] {
+            number += usize::from(*before <= number);
+        }
+        let mut carried = number;
+        for place in &mut sorted[..at] {
+            (*place, carried) = ((*place).min(carried), (*place).max(carried));
+        }
+        sorted[at] = carried;
+        drawn[at] = number;
     }
     drawn
 }

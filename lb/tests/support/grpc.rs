@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use callsign_core::Instance;
@@ -26,6 +26,10 @@ pub(crate) struct Acts {
     pub(crate) calls: AtomicU64,
     /// Calls that have begun and neither ended nor been cancelled.
     pub(crate) running: Arc<AtomicU64>,
+    /// How long each answer is kept back, in milliseconds.
+    pub(crate) delay: AtomicU64,
+    /// Whether each call fails with `UNAVAILABLE`.
+    pub(crate) fails: AtomicBool,
 }
 
 struct Running(Arc<AtomicU64>);
@@ -55,6 +59,13 @@ impl Health for Acts {
     ) -> Result<Response<HealthCheckResponse>, Status> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let _running = Running::new(&self.running);
+        match self.delay.load(Ordering::SeqCst) {
+            0 => {}
+            millis => tokio::time::sleep(Duration::from_millis(millis)).await,
+        }
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(Status::unavailable("as asked"));
+        }
         let metadata = request.metadata().clone();
         match request.into_inner().service.split_once(':').unwrap_or_default() {
             ("sleep", millis) => tokio::time::sleep(Duration::from_millis(millis.parse().unwrap())).await,

@@ -1,71 +1,41 @@
-//! [`Ejection`]: when an instance that fails is left out for a while; and [`Ejector`], which decides it. No I/O:
-//! statistics and times go in, gates open and shut.
+//! [`Relative`]: leaves out who fails more than the others, as soon as that is sure enough. The default rule.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::Comparison;
 use crate::gate::Opening;
 use crate::stats::Stats;
 
-/// When an instance that fails more than the others is left out, and for how long.
-///
-/// Of its last 30 calls the share that failed is compared with that of all others that are not left out, 1 % at
-/// least. It is left out if it had five calls or more, its share is higher by a fifth, and it is so by more than six
-/// standard deviations; or if five failed in a row while less than a fifth of the others' do. Whatever hits all of
-/// them, as a database that is down, leaves nobody out.
-///
-/// After 5 s, twice as long each time up to 60 s, one call is let through. If it succeeds the instance is back, with
-/// nothing held against it; if it fails the instance is out for twice as long. At most half of them are out, and
-/// never the last one. When fewer than half of those that are connected are in, as when others went, all are let in.
-///
-/// What a failure is is said by [`Picked::report`](crate::Picked::report).
-#[derive(Debug, Clone, Copy)]
-pub struct Ejection {
-    most: f64,
-    panic: f64,
-    first: Duration,
-    longest: Duration,
-}
-
-impl Default for Ejection {
-    fn default() -> Self {
-        Self { most: 0.5, panic: 0.5, first: Duration::from_secs(5), longest: Duration::from_secs(60) }
-    }
-}
-
-impl Ejection {
-    /// Which share of the instances may be out at the same time, from 0 to 1; a half.
-    #[must_use]
-    pub fn most(mut self, share: f64) -> Self {
-        self.most = share.clamp(0.0, 1.0);
-        self
-    }
-
-    /// Below which share of those connected that are in all are let in, from 0 to 1; a half.
-    #[must_use]
-    pub fn panic(mut self, share: f64) -> Self {
-        self.panic = share.clamp(0.0, 1.0);
-        self
-    }
-
-    /// For how long one is out the first time, and at most; 5 s and 60 s.
-    #[must_use]
-    pub fn time(mut self, first: Duration, longest: Duration) -> Self {
-        self.first = first;
-        self.longest = longest.max(first);
-        self
-    }
-}
-
 /// The least share of failures that others are taken to have: nobody is perfect.
 const FLOOR: f64 = 0.01;
-/// How much worse than the others one must be: in share, and in standard deviations.
+/// How much worse than the others one must be: in share, in standard deviations, and in failures.
 const WORSE: f64 = 0.2;
 const DEVIATIONS: f64 = 6.0;
+const LEAST: u32 = 3;
+/// How many calls there must be, and how many failures in a row are enough.
 const ENOUGH: u32 = 5;
+/// How likely it may be at most that as many fail in a row by bad luck.
+const LUCK: f64 = 3e-6;
+
+/// What is known of others: how many of their last calls failed, and how many there were.
+#[derive(Debug, Clone, Copy)]
+struct Others {
+    failed: u64,
+    seen: u64,
+}
+
+impl Others {
+    /// The share that fails, at most, as far as that can be told from some hundred calls: Wilson's upper bound at
+    /// so many standard deviations.
+    fn share(self, deviations: f64) -> f64 {
+        let (failed, seen, square) = (self.failed as f64, self.seen as f64, deviations * deviations);
+        let spread = (failed * (seen - failed) / seen.max(1.0) + square / 4.0).sqrt();
+        ((failed + square / 2.0 + deviations * spread) / (seen + square)).max(FLOOR)
+    }
+}
 
 /// What has become of a member that was ejected once.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -86,26 +56,26 @@ struct Entry {
     times: u32,
 }
 
-/// Decides who is left out. Members are told apart by a number.
+/// Decides who is left out by comparing each with the others. Members are told apart by a number.
 #[derive(Debug)]
-pub(crate) struct Ejector {
-    rule: Ejection,
+pub(crate) struct Relative {
+    rule: Comparison,
     rng: fastrand::Rng,
     entries: HashMap<u64, Entry>,
 }
 
-impl Ejector {
-    pub(crate) fn new(rule: Ejection, rng: fastrand::Rng) -> Self {
+impl Relative {
+    pub(super) fn new(rule: Comparison, rng: fastrand::Rng) -> Self {
         Self { rule, rng, entries: HashMap::new() }
     }
 
     /// Whether a member is not to be in the ready set.
-    pub(crate) fn is_out(&self, number: u64) -> bool {
+    pub(super) fn is_out(&self, number: u64) -> bool {
         self.entries.get(&number).is_some_and(|entry| matches!(entry.state, State::Out(_)))
     }
 
     /// When somebody's time is over next.
-    pub(crate) fn next_wake(&self) -> Option<Instant> {
+    pub(super) fn next_wake(&self) -> Option<Instant> {
         let until = self.entries.values().filter_map(|entry| match entry.state {
             State::Out(until) => Some(until),
             State::In(_) | State::Probed => None,
@@ -114,7 +84,7 @@ impl Ejector {
     }
 
     /// Looks at all that could be called: who comes back, who goes.
-    pub(crate) fn judge(&mut self, pool: &[(u64, Arc<Stats>)], now: Instant) {
+    pub(super) fn judge(&mut self, pool: &[(u64, Arc<Stats>)], now: Instant) {
         let present: HashSet<u64> = pool.iter().map(|(number, _)| *number).collect();
         self.entries.retain(|number, entry| {
             let stays = present.contains(number);
@@ -176,8 +146,7 @@ impl Ejector {
         });
         let guilty = inside().filter_map(|(index, (_, stats))| {
             let (f, n) = stats.outcomes();
-            let (others_failed, others_seen) = (failed - u64::from(f), seen - u64::from(n));
-            let others = if others_seen == 0 { 0.0 } else { others_failed as f64 / others_seen as f64 };
+            let others = Others { failed: failed - u64::from(f), seen: seen - u64::from(n) };
             fails(f, n, stats.failed_in_a_row(), others).then(|| (index, f64::from(f) / f64::from(n)))
         });
         guilty.reduce(|a, b| if b.1 > a.1 { b } else { a }).map(|(index, _)| index)
@@ -206,7 +175,7 @@ impl Entry {
         self.state = State::In(now);
     }
 
-    fn shut(&mut self, rule: &Ejection, rng: &mut fastrand::Rng, now: Instant) {
+    fn shut(&mut self, rule: &Comparison, rng: &mut fastrand::Rng, now: Instant) {
         let time = rule.first.saturating_mul(1 << self.times.min(16)).min(rule.longest);
         self.times = self.times.saturating_add(1);
         // Clients that saw the same failures must not come back in step.
@@ -215,23 +184,28 @@ impl Entry {
     }
 }
 
-/// Whether `failed` of `seen` calls are too many, `in_a_row` of them the last ones, where others fail with the share
-/// `others`.
-fn fails(failed: u32, seen: u32, in_a_row: u32, others: f64) -> bool {
-    let floor = others.max(FLOOR);
-    if in_a_row >= ENOUGH && floor < WORSE {
-        return true;
+/// Whether `failed` of `seen` calls are too many, `in_a_row` of them the last ones.
+fn fails(failed: u32, seen: u32, in_a_row: u32, others: Others) -> bool {
+    if in_a_row >= ENOUGH {
+        let share = others.share(1.0);
+        if share < WORSE && share.powf(f64::from(in_a_row)) < LUCK {
+            return true;
+        }
     }
-    let more = f64::from(failed) / f64::from(seen.max(1)) - floor;
-    let deviation = (floor * (1.0 - floor) / f64::from(seen.max(1))).sqrt();
-    seen >= ENOUGH && more > WORSE && more > DEVIATIONS * deviation
+    if failed < LEAST || seen < ENOUGH {
+        return false;
+    }
+    // Were the others' share taken as it was measured, it would be too low by luck as often as too high.
+    let (seen, share) = (f64::from(seen), others.share(1.5));
+    let more = f64::from(failed) / seen - share;
+    more > WORSE && more > DEVIATIONS * (share * (1.0 - share) / seen).sqrt()
 }
 
-/// Whether it is worth asking an [`Ejector`] about an instance. Its answer depends on the others.
+/// Whether it is worth asking an [`Relative`] about an instance. Its answer depends on the others.
 pub(crate) fn is_suspect(failed: u32, seen: u32, in_a_row: u32) -> bool {
-    fails(failed, seen, in_a_row, 0.0)
+    fails(failed, seen, in_a_row, Others { failed: 0, seen: u64::MAX })
 }
 
 #[cfg(test)]
-#[path = "ejection_tests.rs"]
+#[path = "relative_tests.rs"]
 mod tests;
