@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-#[cfg(feature = "http")]
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-#[cfg(all(feature = "http", unix))]
+#[cfg(unix)]
 use tokio::net::UnixStream;
 
 #[cfg(feature = "http")]
@@ -95,19 +94,28 @@ impl Connector {
         }
     }
 
-    #[cfg(all(feature = "http", unix))]
-    async fn connect_unix(&self, path: &Path, trouble: &Trouble) -> io::Result<Stream> {
+    /// Opens a connection to a socket in the file system of this machine, in the clear.
+    ///
+    /// # Errors
+    /// The system's. [`Unsupported`](io::ErrorKind::Unsupported): the system has none, or TLS is asked for.
+    #[cfg(unix)]
+    pub async fn connect_unix(&self, path: &Path, trouble: &Trouble) -> io::Result<Stream> {
         #[cfg(feature = "tls")]
         if self.tls.is_some() {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, UNIX_TLS));
+            let text = format!("{UNIX_TLS}: {}", self.words.without_tls);
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
         }
         *trouble.lock() = None;
         let io = Inner::Unix(UnixStream::connect(path).await?);
         Ok(Stream { io, words: self.words, silent: Some(trouble.clone()) })
     }
 
-    #[cfg(all(feature = "http", not(unix)))]
-    async fn connect_unix(&self, _: &Path, _: &Trouble) -> io::Result<Stream> {
+    /// Opens a connection to a socket in the file system of this machine, which has none.
+    ///
+    /// # Errors
+    /// [`Unsupported`](io::ErrorKind::Unsupported), always.
+    #[cfg(not(unix))]
+    pub async fn connect_unix(&self, _: &Path, _: &Trouble) -> io::Result<Stream> {
         let text = "this system has no sockets in the file system";
         Err(io::Error::new(io::ErrorKind::Unsupported, text))
     }
@@ -189,7 +197,7 @@ pub struct Stream {
 #[derive(Debug)]
 enum Inner {
     Plain(TcpStream),
-    #[cfg(all(feature = "http", unix))]
+    #[cfg(unix)]
     Unix(UnixStream),
     #[cfg(feature = "tls")]
     Tls(Box<TlsStream<TcpStream>>, bool),
@@ -198,9 +206,8 @@ enum Inner {
 /// A TLS server has no words for who speaks in the clear: it sends an alert or just closes.
 const SPEAKS_TLS: &str = "the server speaks TLS";
 const CLOSED: &str = "the server closed the connection without a word: it went away, or it speaks TLS";
-#[cfg(all(feature = "http", feature = "tls", unix))]
-const UNIX_TLS: &str =
-    "a socket in the file system is not reached over TLS: leave +tls out of the URL's scheme";
+#[cfg(all(feature = "tls", unix))]
+const UNIX_TLS: &str = "a socket in the file system is not reached over TLS";
 /// How a TLS alert begins: its content type and the protocol's major version.
 const ALERT: [u8; 2] = [0x15, 0x03];
 
@@ -262,7 +269,7 @@ impl Stream {
                 io::Error::new(error.kind(), self.advise(CLOSED))
             }
             Inner::Plain(_) => error,
-            #[cfg(all(feature = "http", unix))]
+            #[cfg(unix)]
             Inner::Unix(_) => error,
             #[cfg(feature = "tls")]
             Inner::Tls(_, shown) => explain(error, *shown, self.words),
@@ -284,7 +291,7 @@ macro_rules! io {
     ($stream:ident, $call:ident($($argument:expr),*)) => {
         match &mut $stream.io {
             Inner::Plain(tcp) => Pin::new(tcp).$call($($argument),*),
-            #[cfg(all(feature = "http", unix))]
+            #[cfg(unix)]
             Inner::Unix(unix) => Pin::new(unix).$call($($argument),*),
             #[cfg(feature = "tls")]
             Inner::Tls(tls, _) => Pin::new(tls).$call($($argument),*),
@@ -326,7 +333,7 @@ impl AsyncWrite for Stream {
     fn is_write_vectored(&self) -> bool {
         match &self.io {
             Inner::Plain(tcp) => tcp.is_write_vectored(),
-            #[cfg(all(feature = "http", unix))]
+            #[cfg(unix)]
             Inner::Unix(unix) => unix.is_write_vectored(),
             #[cfg(feature = "tls")]
             Inner::Tls(tls, _) => tls.is_write_vectored(),
