@@ -7,16 +7,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use callsign_core::{Address, Connector, Stream, Trouble};
+use callsign_core::{Address, Connector, Trouble};
 use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 
 use super::super::frames::Frame;
 use super::super::io::{Watch, WatchedIo};
-use super::super::lent::Lent;
 use super::super::transport::NotGreeted;
+use super::driver::{Driver, Executor};
 use super::lane::{Common, Lane, Line};
 use crate::error::BoxError;
 
@@ -36,9 +37,6 @@ pub(super) struct Dial {
     pub(super) streams: usize,
 }
 
-/// What moves the requests of a connection. It must be polled for as long as the connection lives.
-pub(super) type Driver = http2::Connection<TokioIo<WatchedIo<Stream, Note>>, Lent, TokioExecutor>;
-
 impl Dial {
     /// Connects, and waits until the server has said how it is to be spoken to. Bounded by the caller's patience; dropped, it
     /// closes.
@@ -56,14 +54,21 @@ impl Dial {
         let (hold, held) = oneshot::channel();
         let (greeted, greeting) = oneshot::channel();
         let note = Note { line: Arc::clone(&line), greeted: Some(greeted), held: Some(held), close: None };
-        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        let executor = Executor::new(Handle::current());
+        let mut http2 = http2::Builder::new(executor.clone());
         http2.timer(TokioTimer::new());
         if let Some((interval, timeout)) = self.keepalive {
             http2.keep_alive_interval(interval).keep_alive_timeout(timeout).keep_alive_while_idle(true);
         }
-        let (sender, driver) = http2.handshake(TokioIo::new(WatchedIo::new(stream, true, note))).await?;
+        let (sender, requests) = http2.handshake(TokioIo::new(WatchedIo::new(stream, true, note))).await?;
+        let mut driver = Driver::new(requests, &executor);
         // A listener that nobody looks after lets everybody connect.
-        if greeting.await.is_err() {
+        let is_there = tokio::select! {
+            biased;
+            greeted = greeting => greeted.is_ok(),
+            () = &mut driver => false,
+        };
+        if !is_there {
             return Err(match trouble.last() {
                 Some(why) => io::Error::new(io::ErrorKind::ConnectionReset, why).into(),
                 None => NotGreeted(self.address.clone()).into(),

@@ -11,7 +11,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
-use super::dial::{Dial, Driver};
+use super::dial::Dial;
+use super::driver::Driver;
 use super::lane::{Lane, Line};
 use super::pool::Pool;
 use crate::error::{BoxError, chain};
@@ -111,9 +112,7 @@ impl Keeper {
     pub(super) fn keep(&mut self, lane: &Arc<Lane>, driver: Driver) {
         let line = Arc::clone(&lane.line);
         self.drivers.spawn(async move {
-            if let Err(error) = driver.await {
-                debug!(error = %chain(&error), "connection failed");
-            }
+            driver.await;
             line.shut();
         });
         self.watched.push(Watched::new(Arc::clone(&lane.line), Instant::now()));

@@ -6,6 +6,7 @@
 //! begun to send.
 
 mod dial;
+mod driver;
 mod keeper;
 mod lane;
 mod pool;
