@@ -61,7 +61,7 @@ impl Dial {
             http2.keep_alive_interval(interval).keep_alive_timeout(timeout).keep_alive_while_idle(true);
         }
         let (sender, requests) = http2.handshake(TokioIo::new(WatchedIo::new(stream, true, note))).await?;
-        let mut driver = Driver::new(requests, &executor);
+        let mut driver = Driver::new(Arc::clone(&line), requests, &executor);
         // A listener that nobody looks after lets everybody connect.
         let is_there = tokio::select! {
             biased;
@@ -114,7 +114,8 @@ impl Watch for Note {
 
     fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
         if let Some(held) = &mut self.held {
-            if Pin::new(held).poll(cx).is_pending() {
+            // The calls that it has go on.
+            if self.line.taken() > 0 || Pin::new(held).poll(cx).is_pending() {
                 return false;
             }
             self.held = None;

@@ -18,6 +18,7 @@ use tracing::debug;
 use super::super::io::WatchedIo;
 use super::super::lent::Lent;
 use super::dial::Note;
+use super::lane::Line;
 use crate::error::chain;
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -66,13 +67,14 @@ type Requests = http2::Connection<TokioIo<WatchedIo<Stream, Note>>, Lent, Execut
 
 /// What moves a connection. It must be polled for as long as the connection lives, and closes it when it is dropped.
 pub(super) struct Driver {
+    line: Arc<Line>,
     requests: Option<Requests>,
     connection: Vec<Task>,
 }
 
 impl Driver {
-    pub(super) fn new(requests: Requests, executor: &Executor) -> Self {
-        Self { requests: Some(requests), connection: executor.complete() }
+    pub(super) fn new(line: Arc<Line>, requests: Requests, executor: &Executor) -> Self {
+        Self { line, requests: Some(requests), connection: executor.complete() }
     }
 }
 
@@ -87,6 +89,8 @@ impl Future for Driver {
             if let Err(error) = ended {
                 debug!(error = %chain(&error), "connection failed");
             }
+            // Before what waits there comes back, so that nothing is sent here again.
+            this.line.shut();
             this.requests = None;
         }
         this.connection.retain_mut(|task| task.as_mut().poll(cx).is_pending());

@@ -171,7 +171,7 @@ impl Line {
     }
 }
 
-/// One HTTP/2 connection. It closes when it is dropped, for which no call may be left on it.
+/// One HTTP/2 connection. When this is dropped it takes no more requests, and closes when the calls on it have ended.
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) line: Arc<Line>,
@@ -185,42 +185,40 @@ impl Lane {
         Self { line, sender, _hold: hold }
     }
 
-    /// A place on it, if there is one.
-    pub(super) fn take(self: &Arc<Self>) -> Option<Place> {
+    /// A place on it, and where to send the request, if there is one.
+    pub(super) fn take(&self) -> Option<(Place, SendRequest<Lent>)> {
         if !self.line.take() {
             return None;
         }
-        let place = Place(Arc::clone(self));
-        (!self.line.is_shut()).then_some(place)
-    }
-
-    pub(super) fn sender(&self) -> SendRequest<Lent> {
-        self.sender.clone()
+        let place = Place(Arc::clone(&self.line));
+        (!self.line.is_shut()).then(|| (place, self.sender.clone()))
     }
 }
 
 /// The place of one call on a connection, until it is dropped.
+///
+/// It must not hold the connection's sender: a request that is sent while its receiver is being dropped comes back when the
+/// last sender is gone, and whoever waits for it has a place.
 #[derive(Debug)]
-pub(in super::super) struct Place(Arc<Lane>);
+pub(in super::super) struct Place(Arc<Line>);
 
 impl Place {
-    pub(super) fn lane(&self) -> &Lane {
+    pub(super) fn line(&self) -> &Line {
         &self.0
     }
 
     /// Counts a call as not answered until this is dropped.
     pub(super) fn awaits(&self) -> Awaits<'_> {
-        let line = &self.0.line;
-        line.unanswered.fetch_add(1, Ordering::SeqCst);
-        line.common.rouse();
-        Awaits(line)
+        self.0.unanswered.fetch_add(1, Ordering::SeqCst);
+        self.0.common.rouse();
+        Awaits(&self.0)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.line.taken.fetch_sub(1, Ordering::SeqCst);
-        self.0.line.common.pass_on();
+        self.0.taken.fetch_sub(1, Ordering::SeqCst);
+        self.0.common.pass_on();
     }
 }
 

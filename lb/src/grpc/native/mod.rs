@@ -126,8 +126,8 @@ pub(super) struct Full(usize);
 
 impl NativeConnection {
     pub(super) async fn call(&self, mut request: Request<Body>) -> Result<Response<AnswerBody>, CallError> {
-        let place = match self.pool.enter().await {
-            Ok(place) => place,
+        let (place, mut sender) = match self.pool.enter().await {
+            Ok(seat) => seat,
             Err(why) => {
                 let error: BoxError = match why {
                     NoPlace::Shut => Shut.into(),
@@ -143,7 +143,10 @@ impl NativeConnection {
         let copy = head.clone();
         let (body, home) = lend(body);
         let awaits = place.awaits();
-        let mut failed = match place.lane().sender().try_send_request(Request::from_parts(head, body)).await {
+        let answer = sender.try_send_request(Request::from_parts(head, body));
+        // See [`Place`].
+        drop(sender);
+        let mut failed = match answer.await {
             Ok(answer) => {
                 awaits.answered();
                 let (head, body) = answer.into_parts();
@@ -162,10 +165,10 @@ impl NativeConnection {
         let error = failed.into_error().into();
         match given_back {
             Some(request) => {
-                place.lane().line.shut();
+                place.line().shut();
                 Err(CallError { error, fate: never_left(request) })
             }
-            None => Err(fate::of(error, copy, home, || place.lane().line.shut()).await),
+            None => Err(fate::of(error, copy, home, || place.line().shut()).await),
         }
     }
 

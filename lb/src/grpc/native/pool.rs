@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
+use hyper::client::conn::http2::SendRequest;
 
+use super::super::lent::Lent;
 use super::lane::{Common, Lane, Place};
 
 /// The connections to an instance, the oldest first.
@@ -16,6 +18,9 @@ pub(super) struct Pool {
     /// How many calls may wait.
     queue: usize,
 }
+
+/// A place on a connection, and where to send the request.
+type Seat = (Place, SendRequest<Lent>);
 
 /// Why a call has no place.
 #[derive(Debug, PartialEq, Eq)]
@@ -72,25 +77,25 @@ impl Pool {
     }
 
     /// A place on the connection with the fewest calls, if there is one.
-    fn take(&self) -> Option<Place> {
+    fn take(&self) -> Option<Seat> {
         let lanes = self.lanes.load();
         loop {
             let free = lanes.iter().filter(|lane| lane.line.has_place());
             let lane = free.min_by_key(|lane| lane.line.taken())?;
             // Somebody else may have been faster, and then another one may be free.
-            if let Some(place) = lane.take() {
-                return Some(place);
+            if let Some(seat) = lane.take() {
+                return Some(seat);
             }
         }
     }
 
     /// A place for a call, in the order in which calls came if they have to wait. Cancel-safe.
-    pub(super) async fn enter(&self) -> Result<Place, NoPlace> {
+    pub(super) async fn enter(&self) -> Result<Seat, NoPlace> {
         let common = &*self.common;
         if common.waiting.load(Ordering::SeqCst) == 0
-            && let Some(place) = self.take()
+            && let Some(seat) = self.take()
         {
-            return Ok(place);
+            return Ok(seat);
         }
         if common.is_shut() {
             return Err(NoPlace::Shut);
@@ -100,11 +105,11 @@ impl Pool {
         common.wake.notify_one();
         // Whoever is not the first is told by the one before, and must not overtake it.
         let mut may_take = is_first;
-        let place = loop {
+        let seat = loop {
             let mut freed = pin!(common.freed.notified());
             freed.as_mut().enable();
-            if let Some(place) = may_take.then(|| self.take()).flatten() {
-                break place;
+            if let Some(seat) = may_take.then(|| self.take()).flatten() {
+                break seat;
             }
             if common.is_shut() {
                 return Err(NoPlace::Shut);
@@ -117,6 +122,6 @@ impl Pool {
         if self.lanes.load().iter().any(|lane| lane.line.has_place()) {
             common.pass_on();
         }
-        Ok(place)
+        Ok(seat)
     }
 }
