@@ -65,10 +65,11 @@ pub(crate) struct Acts {
     pub(crate) running: Arc<AtomicU64>,
 }
 
-struct Running(Arc<AtomicU64>);
+/// Counts itself.
+pub(crate) struct Running(Arc<AtomicU64>);
 
 impl Running {
-    fn new(count: &Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(count: &Arc<AtomicU64>) -> Self {
         count.fetch_add(1, Ordering::SeqCst);
         Self(Arc::clone(count))
     }

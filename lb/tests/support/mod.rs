@@ -9,6 +9,8 @@
 )]
 
 #[cfg(feature = "grpc")]
+pub(crate) mod echo;
+#[cfg(feature = "grpc")]
 #[macro_use]
 pub(crate) mod grpc;
 

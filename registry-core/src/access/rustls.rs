@@ -226,6 +226,8 @@ pub(super) fn explain(error: io::Error, shown: bool, words: &Words) -> io::Error
         rustls::Error::AlertReceived(
             AlertDescription::BadCertificate
             | AlertDescription::UnknownCA
+            // Where another authority has the same name.
+            | AlertDescription::DecryptError
             | AlertDescription::CertificateExpired
             | AlertDescription::CertificateUnknown
             | AlertDescription::CertificateRevoked,

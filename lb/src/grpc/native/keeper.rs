@@ -157,19 +157,27 @@ impl Keeper {
     /// Sees what is to be done, and begins it.
     fn look(&mut self, now: Instant) {
         self.pool.sweep();
-        // What is answered there still tells how slow the server is.
-        self.watched.retain(|watched| !watched.line.is_shut() || watched.line.taken() > 0);
         let silent = self.listen(now);
+        // What is answered on one that takes no more calls still tells how slow the server is.
+        self.watched.retain(|watched| !watched.line.is_shut() || watched.line.taken() > 0);
         self.spare(now);
         if self.dialling.is_some() || self.pool.common.is_shut() {
             return;
         }
-        let waiting = self.pool.common.waiting.load(Ordering::SeqCst) > 0;
         if let Some(silent) = silent {
             self.begin(REPLY, Some(silent));
-        } else if waiting && self.pool.lanes().len() < self.most && now >= self.not_before {
+        } else if now >= self.not_before && self.needs_more() {
             self.begin(self.connect_timeout, None);
         }
+    }
+
+    /// Whether more calls wait than there are places for, and there may be another connection.
+    fn needs_more(&self) -> bool {
+        let waiting = self.pool.common.waiting.load(Ordering::SeqCst);
+        let lanes = self.pool.lanes();
+        // Who has been told that there is a place may not have taken it yet.
+        let free = lanes.iter().map(|lane| lane.line.free()).fold(0, usize::saturating_add);
+        waiting > free && lanes.len() < self.most
     }
 
     /// A connection that has been silent for too long, with how much had been read on it.

@@ -140,8 +140,9 @@ impl Line {
         self.streams.load(Ordering::SeqCst)
     }
 
-    pub(super) fn has_place(&self) -> bool {
-        !self.is_shut() && self.taken() < self.streams()
+    /// How many more calls it takes.
+    pub(super) fn free(&self) -> usize {
+        if self.is_shut() { 0 } else { self.streams().saturating_sub(self.taken()) }
     }
 
     fn take(&self) -> bool {

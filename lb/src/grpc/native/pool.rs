@@ -80,7 +80,7 @@ impl Pool {
     fn take(&self) -> Option<Seat> {
         let lanes = self.lanes.load();
         loop {
-            let free = lanes.iter().filter(|lane| lane.line.has_place());
+            let free = lanes.iter().filter(|lane| lane.line.free() > 0);
             let lane = free.min_by_key(|lane| lane.line.taken())?;
             // Somebody else may have been faster, and then another one may be free.
             if let Some(seat) = lane.take() {
@@ -119,7 +119,7 @@ impl Pool {
         };
         drop(waiting);
         // Several places may have become free at once, of which only one was told.
-        if self.lanes.load().iter().any(|lane| lane.line.has_place()) {
+        if self.lanes.load().iter().any(|lane| lane.line.free() > 0) {
             common.pass_on();
         }
         Ok(seat)
