@@ -1,5 +1,7 @@
 //! TLS to instances, with certificates of one side or of both.
 
+#![allow(clippy::unwrap_used, reason = "clippy sees no test in a helper of tests")]
+
 #[path = "support/secure.rs"]
 mod secure;
 mod support;

@@ -1,5 +1,7 @@
 //! Servers that speak TLS.
 
+#![allow(clippy::unwrap_used, reason = "clippy sees no test in a helper of tests")]
+
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
@@ -16,7 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tokio_stream::Stream;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::transport::server::Connected;
 
 /// A connection over TLS.
@@ -53,19 +56,12 @@ pub(crate) fn accept(
     let mut config = builder.with_single_cert(chain, key).unwrap();
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let (accepted, all) = tokio::sync::mpsc::channel(16);
-    // It ends when nobody wants its connections any more, with the next one that comes or with the test.
-    tokio::spawn(async move {
-        while let Ok((tcp, _)) = listener.accept().await {
-            // Those who do not agree are none of the server's.
-            if let Ok(tls) = acceptor.accept(tcp).await
-                && accepted.send(Ok(Secure(tls))).await.is_err()
-            {
-                return;
-            }
-        }
+    let shaken = TcpListenerStream::new(listener).then(move |tcp| {
+        let acceptor = acceptor.clone();
+        async move { acceptor.accept(tcp?).await.map(Secure) }
     });
-    tokio_stream::wrappers::ReceiverStream::new(all)
+    // Those who do not agree are none of the server's.
+    shaken.filter(Result::is_ok)
 }
 
 impl AsyncRead for Secure {
