@@ -40,7 +40,7 @@
 //! | `etcd` | `etcd://` registries; needs `protoc` to build |
 //! | `eureka` | `eureka://` registries |
 //! | `zk` | `zk://` registries: ZooKeeper |
-//! | `tls` | TLS to registries, `etcd+tls://`; needs a C compiler to build |
+//! | `tls` | TLS to registries, `etcd+tls://`, and to instances; needs a C compiler to build |
 
 mod backends;
 mod open;

@@ -2,8 +2,13 @@
 //! by their numbers.
 
 #![cfg(feature = "grpc")]
-#![allow(clippy::expect_used, reason = "clippy sees no test in a helper of tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "clippy sees no test in what a macro makes one of"
+)]
 
+#[macro_use]
 mod support;
 
 use std::collections::BTreeMap;
@@ -12,9 +17,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use callsign_core::Instance;
-use callsign_lb::grpc::{Channel, ChannelBuilder};
+use callsign_lb::grpc::{Channel, ChannelBuilder, Http2};
 use callsign_lb::{Balancer, Endpointer, Retry, RoundRobin};
-use support::grpc::{Greeter, Server, answered_by, ask, call, ready, servers};
+use support::grpc::{Greeter, Over, Server, answered_by, ask, call, ready, servers};
 use support::{Script, eventually, memory, service};
 use tonic::{Code, Status};
 use tonic_health::pb::health_client::HealthClient;
@@ -69,12 +74,11 @@ impl Load {
 }
 
 /// Rust peers 1: one dead and three live: no call fails, and the dead one is dialled at a bounded rate.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_dead_and_three_live() {
+async fn one_dead_and_three_live(over: Over) {
     let mut servers = servers(4).await;
     servers[3].kill();
     let (script, _registry, watch) = Script::open();
-    let channel = Channel::new(watch);
+    let channel = over.channel(watch);
     script.lists(servers.iter().map(|server| server.port));
     let mut counts = BTreeMap::<u16, u32>::new();
     for _ in 0..300 {
@@ -98,11 +102,10 @@ async fn one_dead_and_three_live() {
 
 /// Rust peers 2, 7; interop `backends_restart`: a server that restarts at its address comes back by itself,
 /// and brings no old error along.
-#[tokio::test]
-async fn a_restarted_server_comes_back() {
+async fn a_restarted_server_comes_back(over: Over) {
     let mut server = Server::start().await;
     let (script, _registry, watch) = Script::open();
-    let channel = quick(Channel::builder(watch));
+    let channel = quick(over.builder(watch));
     script.lists([server.port]);
     ready(&channel, 1).await;
     for _ in 0..5 {
@@ -120,13 +123,12 @@ async fn a_restarted_server_comes_back() {
 }
 
 /// A listener that accepts and never speaks is not ready: it is never picked, and costs the others nothing.
-#[tokio::test]
-async fn who_never_speaks_is_not_picked() {
+async fn who_never_speaks_is_not_picked(over: Over) {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = silent.local_addr().unwrap().port();
     let server = Server::start().await;
     let (script, _registry, watch) = Script::open();
-    let channel = Channel::builder(watch).connect_timeout(Duration::from_millis(100)).build();
+    let channel = over.builder(watch).connect_timeout(Duration::from_millis(100)).build();
     script.lists([port, server.port]);
     for _ in 0..20 {
         assert_eq!(answered_by(&call(&channel, "").await.unwrap()), server.port);
@@ -139,8 +141,7 @@ async fn who_never_speaks_is_not_picked() {
 }
 
 /// So is one that speaks something else.
-#[tokio::test]
-async fn who_speaks_no_http2_is_not_picked() {
+async fn who_speaks_no_http2_is_not_picked(over: Over) {
     let (script, _registry, watch) = Script::open();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     script.lists([listener.local_addr().unwrap().port()]);
@@ -151,18 +152,17 @@ async fn who_speaks_no_http2_is_not_picked() {
                 tokio::io::AsyncWriteExt::write_all(&mut socket, b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         }
     });
-    let channel = quick(Channel::builder(watch));
+    let channel = quick(over.builder(watch));
     let status = call(&channel, "").await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     assert!(status.message().contains("without speaking HTTP/2"), "{status}");
 }
 
 /// FAULTS.md, row 7; interop `remove_instance_group`: leaving in two phases fails no call.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn leaving_in_two_phases_fails_nothing() {
+async fn leaving_in_two_phases_fails_nothing(over: Over) {
     let mut servers = servers(3).await;
     let registry = memory();
-    let channel = Channel::new(registry.watch(&service()));
+    let channel = over.channel(registry.watch(&service()));
     let mut registrations = Vec::new();
     for server in &servers {
         registrations.push(registry.register(server.instance()).await.unwrap());
@@ -184,11 +184,10 @@ async fn leaving_in_two_phases_fails_nothing() {
 
 /// Rust peers 3: servers that stop gracefully and come back, one after the other, without telling the
 /// registry: GOAWAY is enough, and no call fails.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn goaway_fails_no_call() {
+async fn goaway_fails_no_call(over: Over) {
     let mut servers = servers(3).await;
     let (script, _registry, watch) = Script::open();
-    let channel = quick(Channel::builder(watch));
+    let channel = quick(over.builder(watch));
     script.lists(servers.iter().map(|server| server.port));
     ready(&channel, 3).await;
     let load = Load::start(&channel, "sleep:1");
@@ -205,11 +204,10 @@ async fn goaway_fails_no_call() {
 }
 
 /// Rust peers 3, with a stream open: the connection is left at GOAWAY, not at its end, and the stream goes on.
-#[tokio::test]
-async fn goaway_is_left_with_a_stream_open() {
+async fn goaway_is_left_with_a_stream_open(over: Over) {
     let mut server = Server::start().await;
     let (script, _registry, watch) = Script::open();
-    let channel = Channel::new(watch);
+    let channel = over.channel(watch);
     script.lists([server.port]);
     ready(&channel, 1).await;
     let mut stream = HealthClient::new(channel.clone()).watch(ask("open:2")).await.unwrap().into_inner();
@@ -226,11 +224,10 @@ async fn goaway_is_left_with_a_stream_open() {
 
 /// Rust peers 3, the race: a call that crosses with GOAWAY was looked at by nobody, and goes to another
 /// instance; with none there, the error says that it is safe to repeat.
-#[tokio::test]
-async fn a_call_that_crosses_with_goaway_goes_elsewhere() {
+async fn a_call_that_crosses_with_goaway_goes_elsewhere(over: Over) {
     let (dismissive, server) = (Greeter::dismissive().await, Server::start().await);
     let (script, _registry, watch) = Script::open();
-    let channel = quick(Channel::builder(watch).policy(RoundRobin::default()));
+    let channel = quick(over.builder(watch).policy(RoundRobin::default()));
     script.lists([dismissive.port, server.port]);
     ready(&channel, 2).await;
     let dismissed = || dismissive.dismissed.load(Ordering::SeqCst);
@@ -248,11 +245,10 @@ async fn a_call_that_crosses_with_goaway_goes_elsewhere() {
 }
 
 /// A server that refuses streams, as one does that is overloaded, is not asked many times over.
-#[tokio::test]
-async fn a_refused_call_is_sent_elsewhere_once() {
+async fn a_refused_call_is_sent_elsewhere_once(over: Over) {
     let refusing = [Greeter::refusing().await, Greeter::refusing().await, Greeter::refusing().await];
     let (script, _registry, watch) = Script::open();
-    let channel = quick(Channel::builder(watch));
+    let channel = quick(over.builder(watch));
     let refused = || refusing.iter().map(|server| server.dismissed.load(Ordering::SeqCst)).sum::<u64>();
     for some in [1, 3] {
         script.lists(refusing[..some].iter().map(|server| server.port));
@@ -275,11 +271,10 @@ async fn a_refused_call_is_sent_elsewhere_once() {
 
 /// Rust peers 8; interop: an idle channel applies updates. What leaves is closed without any traffic, although
 /// an idle handle remembers the old set, and is dialled no more.
-#[tokio::test]
-async fn an_idle_channel_applies_updates() {
+async fn an_idle_channel_applies_updates(over: Over) {
     let (one, two) = (Greeter::start().await, Greeter::start().await);
     let (script, _registry, watch) = Script::open();
-    let channel = Channel::new(watch);
+    let channel = over.channel(watch);
     let idle = channel.clone();
     script.lists([one.port]);
     ready(&channel, 1).await;
@@ -292,8 +287,7 @@ async fn an_idle_channel_applies_updates() {
 }
 
 /// Dropping the last clone closes every socket and ends every task.
-#[tokio::test]
-async fn dropping_the_channel_leaves_nothing_behind() {
+async fn dropping_the_channel_leaves_nothing_behind(over: Over) {
     let greeter = Greeter::start().await;
     let (script, registry, watch) = Script::open();
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
@@ -302,7 +296,7 @@ async fn dropping_the_channel_leaves_nothing_behind() {
     settled.ready().await.unwrap();
     let before = tasks();
     for _ in 0..20 {
-        let channel = Channel::new(watch.clone());
+        let channel = over.channel(watch.clone());
         ready(&channel, 1).await;
         let clone = channel.clone();
         drop(channel);
@@ -315,11 +309,10 @@ async fn dropping_the_channel_leaves_nothing_behind() {
 }
 
 /// What leaves finishes what it has: a stream goes on until it ends, then its socket is closed.
-#[tokio::test]
-async fn what_leaves_finishes_its_streams() {
+async fn what_leaves_finishes_its_streams(over: Over) {
     let servers = servers(2).await;
     let (script, _registry, watch) = Script::open();
-    let channel = Channel::new(watch);
+    let channel = over.channel(watch);
     script.lists([servers[0].port]);
     ready(&channel, 1).await;
     let mut stream = HealthClient::new(channel.clone()).watch(ask("end:500")).await.unwrap().into_inner();
@@ -343,11 +336,10 @@ async fn what_leaves_finishes_its_streams() {
 }
 
 /// A connection that dies in the middle of a stream is `UNAVAILABLE`, not `UNKNOWN`.
-#[tokio::test]
-async fn a_broken_stream_is_unavailable() {
+async fn a_broken_stream_is_unavailable(over: Over) {
     let mut server = Server::start().await;
     let (script, _registry, watch) = Script::open();
-    let channel = Channel::new(watch);
+    let channel = over.channel(watch);
     script.lists([server.port]);
     ready(&channel, 1).await;
     let mut stream = HealthClient::new(channel.clone()).watch(ask("open:1")).await.unwrap().into_inner();
@@ -366,11 +358,10 @@ async fn a_broken_stream_is_unavailable() {
 }
 
 /// Rust peers 6: one that fails at once gets no more than its share.
-#[tokio::test]
-async fn failing_fast_attracts_no_traffic() {
+async fn failing_fast_attracts_no_traffic(over: Over) {
     let servers = servers(4).await;
     let (script, _registry, watch) = Script::open();
-    let channel = Channel::builder(watch).policy(RoundRobin::default()).without_ejection().build();
+    let channel = over.builder(watch).policy(RoundRobin::default()).without_ejection().build();
     script.lists(servers.iter().map(|server| server.port));
     ready(&channel, 4).await;
     for n in 0..100 {
@@ -405,18 +396,40 @@ async fn tonics_own_channels_as_endpoints() {
     assert_eq!(seen, [5; 2]);
 }
 
-/// Rust peers 19: keepalive is an option of tonic's endpoint, and a peer that does not answer leaves within
-/// interval and timeout.
-#[tokio::test]
-async fn keepalive_by_option() {
+/// Rust peers 19: keepalive is an option, of both transports, and a peer that does not answer leaves within interval
+/// and timeout.
+async fn keepalive_by_option(over: Over) {
     let greeter = Greeter::start().await;
     let (script, _registry, watch) = Script::open();
     let pause = Duration::from_millis(50);
-    let channel = quick(Channel::builder(watch).endpoint(move |_, endpoint| {
-        endpoint.http2_keep_alive_interval(pause).keep_alive_timeout(pause).keep_alive_while_idle(true)
-    }));
+    let builder = match over {
+        Over::Native => Channel::builder(watch).http2(Http2::new().keepalive(pause, pause)),
+        Over::Endpoint => Channel::builder(watch).endpoint(move |_, endpoint| {
+            endpoint.http2_keep_alive_interval(pause).keep_alive_timeout(pause).keep_alive_while_idle(true)
+        }),
+    };
+    let channel = quick(builder);
     script.lists([greeter.port]);
     eventually("dialled anew", || greeter.accepted.load(Ordering::SeqCst) >= 3).await;
     eventually("closed", || greeter.open() <= 1).await;
     drop(channel);
+}
+
+over_both! {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    a_restarted_server_comes_back,
+    who_never_speaks_is_not_picked,
+    who_speaks_no_http2_is_not_picked,
+    goaway_is_left_with_a_stream_open,
+    a_call_that_crosses_with_goaway_goes_elsewhere,
+    a_refused_call_is_sent_elsewhere_once,
+    an_idle_channel_applies_updates,
+    dropping_the_channel_leaves_nothing_behind,
+    what_leaves_finishes_its_streams,
+    a_broken_stream_is_unavailable,
+    failing_fast_attracts_no_traffic,
+    keepalive_by_option,
+    one_dead_and_three_live,
+    leaving_in_two_phases_fails_nothing,
+    goaway_fails_no_call,
 }

@@ -9,10 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use callsign_core::Instance;
 use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 use tonic::Status;
 use tonic::body::Body;
 
+use super::native::Place;
 use super::status;
 use super::transport::Connection;
 use crate::picked::Picked;
@@ -37,9 +39,56 @@ impl Deadline {
 /// The body of an answer. The call is in flight until this has been read to its end or is dropped.
 #[derive(Default)]
 pub struct ResponseBody {
-    body: Body,
+    body: AnswerBody,
     /// `None` once the call has ended.
     call: Option<Under>,
+}
+
+/// The body of an answer as a transport has it.
+#[derive(Default)]
+pub(super) enum AnswerBody {
+    #[default]
+    Empty,
+    Native {
+        body: Incoming,
+        /// The call has it for as long as there is a body.
+        _place: Place,
+    },
+    Endpoint(Body),
+}
+
+impl AnswerBody {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        match self {
+            Self::Empty => Poll::Ready(None),
+            Self::Native { body, .. } => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(|error| Status::from_error(Box::new(error))))),
+            Self::Endpoint(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Native { body, .. } => body.is_end_stream(),
+            Self::Endpoint(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Native { body, .. } => body.size_hint(),
+            Self::Endpoint(body) => body.size_hint(),
+        }
+    }
+}
+
+impl From<Body> for AnswerBody {
+    fn from(body: Body) -> Self {
+        Self::Endpoint(body)
+    }
 }
 
 /// What a call under way holds.
@@ -49,9 +98,11 @@ struct Under {
 }
 
 impl ResponseBody {
-    pub(super) fn new(body: Body, picked: Picked<Connection>, deadline: Option<Deadline>) -> Self {
-        let call = (!body.is_end_stream()).then_some(Under { picked, deadline });
-        Self { body, call }
+    pub(super) fn new(body: AnswerBody, picked: Picked<Connection>, deadline: Option<Deadline>) -> Self {
+        if body.is_end_stream() {
+            return Self::default();
+        }
+        Self { body, call: Some(Under { picked, deadline }) }
     }
 
     fn is_late(&self) -> bool {
@@ -75,7 +126,7 @@ impl ResponseBody {
 
     /// Ends the call: it is in flight no more, and the server is told if it is still at it.
     fn end(&mut self) -> Option<(Arc<Instance>, Option<Deadline>)> {
-        self.body = Body::empty();
+        self.body = AnswerBody::Empty;
         self.call.take().map(|call| (Arc::clone(call.picked.instance()), call.deadline))
     }
 }
@@ -89,7 +140,7 @@ impl http_body::Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
-        match Pin::new(&mut this.body).poll_frame(cx) {
+        match this.body.poll_frame(cx) {
             // A server that is never slow must not outrun the clock.
             Poll::Ready(Some(Ok(frame))) if frame.is_data() && this.is_late() => {
                 Poll::Ready(Some(Err(this.end_late())))

@@ -9,8 +9,10 @@ use http::HeaderMap;
 use tonic::transport::Endpoint;
 
 use super::channel::{Channel, KeyOf, Pick};
+use super::http2::Http2;
+use super::native::NativeTransport;
 use super::tonic_transport::{Configure, TonicTransport};
-use super::transport::{Connection, Dialler};
+use super::transport::{Connection, Dialler, Transport};
 use crate::balancer::Balancer;
 use crate::call::Key;
 use crate::ejection::Ejection;
@@ -19,6 +21,12 @@ use crate::policy::{P3cEwma, Policy};
 
 type MakePick = Box<dyn FnOnce(Endpointer<Connection>) -> Box<dyn Pick> + Send>;
 
+/// What moves the bytes.
+enum Over {
+    Native(Box<Http2>),
+    Endpoint(Configure),
+}
+
 /// Settings of a [`Channel`] that is to be.
 #[must_use = "nothing is connected before `build`"]
 pub struct ChannelBuilder {
@@ -26,7 +34,7 @@ pub struct ChannelBuilder {
     policy: MakePick,
     key: Option<KeyOf>,
     tls: bool,
-    configure: Configure,
+    over: Over,
     filter: Box<dyn Fn(&Instance) -> bool + Send + Sync>,
     wait_for_ready: bool,
     timeout: Option<Duration>,
@@ -43,7 +51,7 @@ impl ChannelBuilder {
             policy: by(P3cEwma::default()),
             key: None,
             tls: false,
-            configure: Arc::new(|_, endpoint| endpoint),
+            over: Over::Native(Box::default()),
             filter: Box::new(speaks_grpc),
             wait_for_ready: false,
             timeout: None,
@@ -118,7 +126,8 @@ impl ChannelBuilder {
 
     /// Whether all instances are reached over TLS; only those that are registered with the protocol `grpcs`.
     ///
-    /// It takes tonic with one of its TLS features, and [`endpoint`](Self::endpoint) to say whom to trust:
+    /// It takes the cargo feature `tls`, and [`Http2::tls_config`] says whom to trust. By
+    /// [`endpoint`](Self::endpoint) it takes tonic with one of its TLS features, and says so there:
     /// `.tls(true).endpoint(move |_, endpoint| endpoint.tls_config(config.clone()).unwrap_or(endpoint))`. Where that
     /// is missing a dial fails, and nothing is sent in plain text.
     pub fn tls(mut self, all: bool) -> Self {
@@ -126,14 +135,24 @@ impl ChannelBuilder {
         self
     }
 
-    /// Configures tonic's endpoint of an instance: TLS, windows, keepalive, user agent. It comes as
-    /// `http://ADDRESS`, and where [TLS](Self::tls) is wanted as `https://ADDRESS`; tonic heeds a `tls_config` on the
-    /// latter only. Its connector is not used, so its TCP options have no effect; `TCP_NODELAY` is on.
+    /// How instances are connected to: TLS, keepalive, how many connections and calls. Instead of
+    /// [`endpoint`](Self::endpoint); whichever is said last holds.
+    pub fn http2(mut self, settings: Http2) -> Self {
+        self.over = Over::Native(Box::new(settings));
+        self
+    }
+
+    /// Connects by tonic's own channels, one for each connection, and configures tonic's endpoint of an instance: TLS,
+    /// windows, keepalive, user agent. Instead of [`http2`](Self::http2), for those who have an endpoint that does what they
+    /// need; each call passes through one more task. Whichever is said last holds.
+    ///
+    /// The endpoint comes as `http://ADDRESS`, and where [TLS](Self::tls) is wanted as `https://ADDRESS`; tonic heeds a
+    /// `tls_config` on the latter only. Its connector is not used, so its TCP options have no effect; `TCP_NODELAY` is on.
     pub fn endpoint(
         mut self,
         configure: impl Fn(&Instance, Endpoint) -> Endpoint + Send + Sync + 'static,
     ) -> Self {
-        self.configure = Arc::new(configure);
+        self.over = Over::Endpoint(Arc::new(configure));
         self
     }
 
@@ -155,9 +174,14 @@ impl ChannelBuilder {
     /// Outside a Tokio runtime, as [`tokio::runtime::Handle::current`] does.
     #[must_use]
     pub fn build(self) -> Channel {
-        let transport = TonicTransport { tls: self.tls, configure: self.configure };
+        let transport: Box<dyn Transport> = match self.over {
+            Over::Native(settings) => {
+                Box::new(NativeTransport::new(self.tls, *settings, self.connect_timeout))
+            }
+            Over::Endpoint(configure) => Box::new(TonicTransport { tls: self.tls, configure }),
+        };
         let mut endpoints: EndpointerBuilder<Connection, Dialler> =
-            Endpointer::builder(self.watch, Dialler(Box::new(transport)))
+            Endpointer::builder(self.watch, Dialler(transport))
                 .dial_timeout(self.connect_timeout)
                 .filter(self.filter);
         if let Some((first, most)) = self.backoff {

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use super::body::{Deadline, ResponseBody};
+use super::body::{AnswerBody, Deadline, ResponseBody};
 use super::channel::Shared;
 use super::transport::{Connection, Fate, Proof};
 use super::{deadline, status};
@@ -109,7 +109,7 @@ async fn exchange(
     mut request: Request<Body>,
     limit: Option<(Instant, Duration)>,
     tried: &mut Option<Arc<Instance>>,
-) -> Result<(Picked<Connection>, Response<Body>), Status> {
+) -> Result<(Picked<Connection>, Response<AnswerBody>), Status> {
     let at = limit.map(|(at, _)| at);
     let mut first = Some(first);
     let mut refusals = 0;

@@ -28,6 +28,10 @@ use crate::policy::Policy;
 ///
 /// - It connects in the background, whether or not there are calls, and picks only among instances whose
 ///   server has answered. A connection that closes, or is told to go away, is left at once, and made anew.
+/// - An instance that has said nothing for 1 s while calls wait for its answer is dialled anew, beside; if that is not
+///   ready in 1 s, the instance is left until it is. By [`ChannelBuilder::endpoint`] it is not.
+/// - Each instance has one connection, and more when the server allows no more calls on it; [`Http2`](super::Http2) has the
+///   limits, and TLS, keepalive and Unix sockets.
 /// - It is always ready. A call fails with `UNAVAILABLE` at once when the registry lists nothing, or no
 ///   instance can be reached; it waits up to 5 s while that is not known yet, as just after the start.
 ///   [`wait_for_ready`](ChannelBuilder::wait_for_ready) makes it wait for its deadline.

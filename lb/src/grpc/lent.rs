@@ -38,14 +38,15 @@ impl Home {
 }
 
 /// Lends a body out.
-pub(super) fn lend(body: Body) -> (Body, Home) {
+pub(super) fn lend(body: Body) -> (Lent, Home) {
     let (way, home) = oneshot::channel();
     let lent =
         Lent { rest: Some(body), read: VecDeque::new(), size: 0, whole: true, begun: false, way: Some(way) };
-    (Body::new(lent), Home(home))
+    (lent, Home(home))
 }
 
-struct Lent {
+/// A body that is lent out.
+pub(super) struct Lent {
     rest: Option<Body>,
     /// What has been read of it, as long as it is whole. Frames share their bytes.
     read: VecDeque<Bytes>,
@@ -57,6 +58,18 @@ struct Lent {
 }
 
 impl Lent {
+    /// The body from its beginning, if it is whole: for whom it was given back to.
+    pub(super) fn take(mut self) -> Option<Body> {
+        self.way = None;
+        self.whole()
+    }
+
+    fn whole(&mut self) -> Option<Body> {
+        let rest = self.rest.take().filter(|_| self.whole)?;
+        let read = std::mem::take(&mut self.read);
+        Some(if read.is_empty() { rest } else { Body::new(Again { read, rest }) })
+    }
+
     fn remember(&mut self, frame: &Frame<Bytes>) {
         match frame.data_ref() {
             Some(data) if self.size + data.len() <= MOST => {
@@ -118,9 +131,7 @@ impl http_body::Body for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        if let Some(rest) = self.rest.take().filter(|_| self.whole) {
-            let read = std::mem::take(&mut self.read);
-            let body = if read.is_empty() { rest } else { Body::new(Again { read, rest }) };
+        if let Some(body) = self.whole() {
             let begun = self.begun;
             self.send_home(Returned::Whole { body, begun });
         }

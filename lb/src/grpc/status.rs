@@ -7,6 +7,7 @@ use callsign_core::Instance;
 use http::{HeaderMap, StatusCode};
 use tonic::{Code, Status, TimeoutExpired};
 
+use super::native::Full;
 use crate::error::{BoxError, PickError, causes, chain};
 use crate::stats::Outcome;
 
@@ -37,7 +38,9 @@ pub(super) fn failed(instance: &Instance, error: BoxError) -> Status {
         let message = format!("deadline exceeded: no answer from {} in time", instance.address());
         return with_source(Status::deadline_exceeded(message), error);
     }
-    let code = code_of_reset(&*error).unwrap_or(Code::Unavailable);
+    let full = causes(&*error).any(<dyn std::error::Error>::is::<Full>);
+    let otherwise = if full { Code::ResourceExhausted } else { Code::Unavailable };
+    let code = code_of_reset(&*error).unwrap_or(otherwise);
     let message = format!("call to {} failed: {}", instance.address(), chain(&*error));
     with_source(Status::new(code, message), error)
 }

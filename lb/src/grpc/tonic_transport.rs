@@ -6,27 +6,28 @@
 
 use std::fmt::{self, Debug};
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use callsign_core::{Address, Instance};
-use http::{Request, Uri};
+use http::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
-use thiserror::Error as ThisError;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
 use tonic::body::Body;
 use tonic::transport::Endpoint;
 use tower_service::Service;
 
-use super::io::WatchedIo;
-use super::lent::{Returned, lend};
-use super::transport::{Answer, Call, CallError, Connection, Fate, Proof, Transport};
-use crate::error::{BoxError, causes};
+use super::body::AnswerBody;
+use super::fate::{self, Ended};
+use super::frames::Frame;
+use super::io::{Watch, WatchedIo};
+use super::lent::lend;
+use super::transport::{CallError, Connection, Fate, NotGreeted, Proof, Transport};
+use crate::error::BoxError;
 use crate::factory::Lifeline;
 
 /// What the user makes of the endpoint of an instance.
@@ -38,28 +39,15 @@ pub(super) struct TonicTransport {
     pub(super) configure: Configure,
 }
 
-/// How long it may take until a body is let go of whose stream has ended.
-const HOME: Duration = Duration::from_secs(1);
-
 impl Debug for TonicTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TonicTransport")
     }
 }
 
-/// The server closed before its first frame, or it does not speak HTTP/2.
-#[derive(Debug, ThisError)]
-#[error("{0} accepted the connection and closed it without speaking HTTP/2: is it a gRPC server?")]
-struct NotGreeted(Address);
-
-/// The one connection of a channel has ended.
-#[derive(Debug, ThisError)]
-#[error("the connection has closed")]
-struct Ended;
-
 #[async_trait]
 impl Transport for TonicTransport {
-    async fn connect(&self, instance: &Instance, lifeline: Lifeline) -> Result<Connection, BoxError> {
+    async fn connect(&self, instance: &Arc<Instance>, lifeline: Lifeline) -> Result<Connection, BoxError> {
         let address = instance.address();
         let scheme = if self.tls || instance.protocol() == Some("grpcs") { "https" } else { "http" };
         let endpoint = (self.configure)(instance, Endpoint::from_shared(format!("{scheme}://{address}"))?);
@@ -71,7 +59,7 @@ impl Transport for TonicTransport {
         if plain && greeting.await.is_err() {
             return Err(Box::new(NotGreeted(address.clone())));
         }
-        Ok(Connection::new(TonicConnection { channel, lifeline }))
+        Ok(TonicConnection { channel, lifeline }.into())
     }
 }
 
@@ -88,16 +76,18 @@ struct Dial {
 }
 
 impl Dial {
-    async fn run(self) -> Result<TokioIo<WatchedIo>, BoxError> {
+    async fn run(self) -> Result<TokioIo<WatchedIo<TcpStream, Note>>, BoxError> {
         let io = TcpStream::connect((self.address.host(), self.address.port())).await?;
         // Calls are small, and wait for their answers.
         io.set_nodelay(true)?;
-        Ok(TokioIo::new(WatchedIo::new(io, self.plain, self.greeted, self.lifeline)))
+        let note =
+            Note { plain: self.plain, written: false, greeted: Some(self.greeted), lifeline: self.lifeline };
+        Ok(TokioIo::new(WatchedIo::new(io, self.plain, note)))
     }
 }
 
 impl Service<Uri> for ConnectOnce {
-    type Response = TokioIo<WatchedIo>;
+    type Response = TokioIo<WatchedIo<TcpStream, Note>>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
@@ -111,89 +101,68 @@ impl Service<Uri> for ConnectOnce {
     }
 }
 
-struct TonicConnection {
+pub(super) struct TonicConnection {
     channel: tonic::transport::Channel,
     lifeline: Lifeline,
 }
 
-impl Call for TonicConnection {
-    fn call(&self, request: Request<Body>) -> Answer {
-        let (mut channel, lifeline) = (self.channel.clone(), self.lifeline.clone());
-        Box::pin(async move {
-            if let Err(error) = poll_fn(|cx| channel.poll_ready(cx)).await {
-                lifeline.cut();
-                let fate = Fate::Unsent(Proof::NeverLeft, Some(Box::new(request)));
-                return Err(CallError { error: error.into(), fate });
-            }
-            let (head, body) = request.into_parts();
-            let copy = head.clone();
-            let (body, mut home) = lend(body);
-            let error: BoxError = match channel.call(Request::from_parts(head, body)).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error.into(),
-            };
-            let says = what_it_says(&error);
-            if matches!(says, Says::NeverLeft) {
-                // It takes no more calls, though it may live on for those that it has: TLS hides the word to go away.
-                lifeline.cut();
-            }
-            let returned = match says {
-                Says::Nothing => home.look(),
-                // Whoever was sending the body is about to let go of it.
-                _ => timeout(HOME, home.wait()).await.unwrap_or_default(),
-            };
-            let again = |body| Some(Box::new(Request::from_parts(copy, body)));
-            let fate = match (says, returned) {
-                (_, Some(Returned::Failed(failure))) => Fate::Own(failure),
-                (Says::NeverLeft, Some(Returned::Whole { body, .. })) => {
-                    Fate::Unsent(Proof::NeverLeft, again(body))
-                }
-                (Says::Refused, Some(Returned::Whole { body, .. }))
-                | (Says::WentAway, Some(Returned::Whole { body, begun: true })) => {
-                    Fate::Unsent(Proof::Refused, again(body))
-                }
-                // The body was asked for before its stream ended by the server's word.
-                (Says::NeverLeft, None) => Fate::Unsent(Proof::NeverLeft, None),
-                (Says::Refused | Says::WentAway, None) => Fate::Unsent(Proof::Refused, None),
-                // The connection said it and not the stream: the head may have been on its way by then.
-                (Says::WentAway, Some(Returned::Whole { begun: false, .. })) | (Says::Nothing, _) => {
-                    Fate::Unknown
-                }
-            };
-            Err(CallError { error, fate })
-        })
+impl TonicConnection {
+    pub(super) async fn call(&self, request: Request<Body>) -> Result<Response<AnswerBody>, CallError> {
+        let mut channel = self.channel.clone();
+        if let Err(error) = poll_fn(|cx| channel.poll_ready(cx)).await {
+            self.lifeline.cut();
+            let fate = Fate::Unsent(Proof::NeverLeft, Some(Box::new(request)));
+            return Err(CallError { error: error.into(), fate });
+        }
+        let (head, body) = request.into_parts();
+        let copy = head.clone();
+        let (body, home) = lend(body);
+        match channel.call(Request::from_parts(head, Body::new(body))).await {
+            Ok(answer) => Ok(answer.map(AnswerBody::from)),
+            Err(error) => Err(fate::of(error.into(), copy, home, || self.lifeline.cut()).await),
+        }
     }
 }
 
-/// What an error says of whether the server has looked at the request.
-#[derive(Clone, Copy)]
-enum Says {
-    Nothing,
-    /// It never left this machine.
-    NeverLeft,
-    /// The server refused the stream.
-    Refused,
-    /// The server went away, and has not looked at this stream if it is the stream that says so.
-    WentAway,
+/// Tells the endpointer of the end, and the dial of the greeting.
+struct Note {
+    plain: bool,
+    written: bool,
+    /// Told of the server's SETTINGS, its first frame.
+    greeted: Option<oneshot::Sender<()>>,
+    lifeline: Lifeline,
 }
 
-fn what_it_says(error: &BoxError) -> Says {
-    for cause in causes(&**error) {
-        // Asked for a connection after the only one had ended; or cancelled by hyper, which does so with what it has not
-        // begun to send when its connection ends.
-        if cause.is::<Ended>() || cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
-        {
-            return Says::NeverLeft;
-        }
-        // The server's own word (RFC 9113, 8.7).
-        if let Some(h2) = cause.downcast_ref::<h2::Error>().filter(|h2| h2.is_remote()) {
-            if h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM) {
-                return Says::Refused;
+impl Watch for Note {
+    fn sees(&mut self, frame: Frame) {
+        match frame {
+            Frame::Settings { .. } => {
+                if let Some(greeted) = self.greeted.take() {
+                    // Nobody listens any more if the dial was given up.
+                    let _ = greeted.send(());
+                }
             }
-            if h2.is_go_away() && h2.reason() == Some(h2::Reason::NO_ERROR) {
-                return Says::WentAway;
-            }
+            Frame::GoAway => self.lifeline.cut(),
         }
     }
-    Says::Nothing
+
+    /// tonic, built without TLS, speaks plain text to an `https` endpoint without a word. Nothing of a call is to be
+    /// readable that was to be secret.
+    fn writes(&mut self, first: &[u8]) -> io::Result<()> {
+        let leaks = !self.plain && !self.written && first.starts_with(b"PRI * HTTP/2");
+        self.written |= !first.is_empty();
+        if leaks {
+            self.lifeline.cut();
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "TLS was asked for and is not set up: build tonic with one of its TLS features, and give the endpoint \
+                 a tls_config",
+            ));
+        }
+        Ok(())
+    }
+
+    fn ends(&mut self) {
+        self.lifeline.cut();
+    }
 }

@@ -2,16 +2,18 @@
 //! channel and the library that moves the bytes.
 
 use std::fmt::{self, Debug};
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use callsign_core::Instance;
+use callsign_core::{Address, Instance};
 use http::{Request, Response};
+use thiserror::Error as ThisError;
 use tonic::Status;
 use tonic::body::Body;
 
+use super::body::AnswerBody;
+use super::native::NativeConnection;
+use super::tonic_transport::TonicConnection;
 use crate::error::BoxError;
 use crate::factory::{Factory, Lifeline};
 
@@ -26,17 +28,13 @@ use crate::factory::{Factory, Lifeline};
 #[async_trait]
 pub(super) trait Transport: Debug + Send + Sync + 'static {
     /// Connects to an instance.
-    async fn connect(&self, instance: &Instance, lifeline: Lifeline) -> Result<Connection, BoxError>;
+    async fn connect(&self, instance: &Arc<Instance>, lifeline: Lifeline) -> Result<Connection, BoxError>;
 }
 
-/// One open connection, as a transport implements it.
-pub(super) trait Call: Send + Sync + 'static {
-    /// Sends a request, and resolves with the head of its answer.
-    fn call(&self, request: Request<Body>) -> Answer;
-}
-
-/// The head of an answer to come.
-pub(super) type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, CallError>> + Send>>;
+/// The server closed before its first frame, or it does not speak HTTP/2.
+#[derive(Debug, ThisError)]
+#[error("{0} accepted the connection and closed it without speaking HTTP/2: is it a gRPC server?")]
+pub(super) struct NotGreeted(pub(super) Address);
 
 /// Why a call failed beneath gRPC.
 pub(super) struct CallError {
@@ -63,16 +61,33 @@ pub(super) enum Proof {
     Refused,
 }
 
-/// One open connection of a [`Channel`](super::Channel).
-pub struct Connection(Box<dyn Call>);
+/// One open connection of a [`Channel`](super::Channel) to an instance. By the native transport it may be several.
+pub struct Connection(Kind);
+
+enum Kind {
+    Native(NativeConnection),
+    Endpoint(TonicConnection),
+}
 
 impl Connection {
-    pub(super) fn new(connection: impl Call) -> Self {
-        Self(Box::new(connection))
+    /// Sends a request, and resolves with the head of its answer.
+    pub(super) async fn call(&self, request: Request<Body>) -> Result<Response<AnswerBody>, CallError> {
+        match &self.0 {
+            Kind::Native(connection) => connection.call(request).await,
+            Kind::Endpoint(connection) => connection.call(request).await,
+        }
     }
+}
 
-    pub(super) fn call(&self, request: Request<Body>) -> Answer {
-        self.0.call(request)
+impl From<NativeConnection> for Connection {
+    fn from(connection: NativeConnection) -> Self {
+        Self(Kind::Native(connection))
+    }
+}
+
+impl From<TonicConnection> for Connection {
+    fn from(connection: TonicConnection) -> Self {
+        Self(Kind::Endpoint(connection))
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use callsign_core::Instance;
-use callsign_lb::grpc::Channel;
+use callsign_core::{Instance, InstanceWatch};
+use callsign_lb::grpc::{Channel, ChannelBuilder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -20,6 +20,43 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use super::within;
 
+/// By which transport a channel connects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Over {
+    Native,
+    Endpoint,
+}
+
+impl Over {
+    pub(crate) fn builder(self, watch: InstanceWatch) -> ChannelBuilder {
+        match self {
+            Self::Native => Channel::builder(watch),
+            Self::Endpoint => Channel::builder(watch).endpoint(|_, endpoint| endpoint),
+        }
+    }
+
+    pub(crate) fn channel(self, watch: InstanceWatch) -> Channel {
+        self.builder(watch).build()
+    }
+}
+
+/// Tests of functions that take an `Over`, over each transport.
+macro_rules! over_both {
+    (# $attribute:tt $($name:ident,)*) => {
+        mod native {
+            $(# $attribute async fn $name() {
+                super::$name(super::Over::Native).await;
+            })*
+        }
+
+        mod by_endpoint {
+            $(# $attribute async fn $name() {
+                super::$name(super::Over::Endpoint).await;
+            })*
+        }
+    };
+}
+
 /// Does what the name of the service that it is asked about says.
 #[derive(Debug, Default)]
 pub(crate) struct Acts {
@@ -32,10 +69,11 @@ pub(crate) struct Acts {
     pub(crate) fails: AtomicBool,
 }
 
-struct Running(Arc<AtomicU64>);
+/// Counts itself.
+pub(crate) struct Running(Arc<AtomicU64>);
 
 impl Running {
-    fn new(count: &Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(count: &Arc<AtomicU64>) -> Self {
         count.fetch_add(1, Ordering::SeqCst);
         Self(Arc::clone(count))
     }

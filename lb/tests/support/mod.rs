@@ -1,6 +1,6 @@
 //! What the integration tests share: registries, a registry by script, conditions with a deadline.
 
-#![allow(dead_code, reason = "each test program uses its part")]
+#![allow(dead_code, unused_macros, reason = "each test program uses its part")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,6 +9,9 @@
 )]
 
 #[cfg(feature = "grpc")]
+pub(crate) mod echo;
+#[cfg(feature = "grpc")]
+#[macro_use]
 pub(crate) mod grpc;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,8 +1,7 @@
-//! [`Connector`]: opens connections to a registry's servers, over TLS where that is asked for.
+//! [`Connector`]: opens connections to a registry's servers, or to instances, over TLS where that is asked for.
 
 use std::fmt;
 use std::io;
-#[cfg(feature = "http")]
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-#[cfg(all(feature = "http", unix))]
+#[cfg(unix)]
 use tokio::net::UnixStream;
 
 #[cfg(feature = "http")]
@@ -18,6 +17,7 @@ use super::Target;
 use super::Tls;
 #[cfg(feature = "tls")]
 use super::rustls::{Handshakes, TlsStream, explain};
+use super::words::{INSTANCE, REGISTRY, Words};
 use crate::error::Result;
 use crate::model::Address;
 
@@ -29,6 +29,7 @@ pub struct Connector {
     #[cfg(feature = "tls")]
     tls: Option<Handshakes>,
     loopback_only: bool,
+    words: &'static Words,
 }
 
 impl fmt::Debug for Connector {
@@ -57,11 +58,12 @@ impl Connector {
         return Ok(Self {
             tls: tls.map(|tls| Handshakes::new(tls.clone(), protocols)).transpose()?,
             loopback_only: false,
+            words: &REGISTRY,
         });
         #[cfg(not(feature = "tls"))]
         match tls {
-            None => Ok(Self { loopback_only: false }),
-            Some(_) => Err(super::unavailable("the registry")),
+            None => Ok(Self { loopback_only: false, words: &REGISTRY }),
+            Some(_) => Err(super::unavailable("whoever connects")),
         }
     }
 
@@ -69,6 +71,13 @@ impl Connector {
     #[must_use]
     pub fn loopback_only(mut self) -> Self {
         self.loopback_only = true;
+        self
+    }
+
+    /// The same, for instances of a service rather than servers of a registry: errors advise whoever calls them.
+    #[must_use]
+    pub fn for_instances(mut self) -> Self {
+        self.words = &INSTANCE;
         self
     }
 
@@ -85,19 +94,28 @@ impl Connector {
         }
     }
 
-    #[cfg(all(feature = "http", unix))]
-    async fn connect_unix(&self, path: &Path, trouble: &Trouble) -> io::Result<Stream> {
+    /// Opens a connection to a socket in the file system of this machine, in the clear.
+    ///
+    /// # Errors
+    /// The system's. [`Unsupported`](io::ErrorKind::Unsupported): the system has none, or TLS is asked for.
+    #[cfg(unix)]
+    pub async fn connect_unix(&self, path: &Path, trouble: &Trouble) -> io::Result<Stream> {
         #[cfg(feature = "tls")]
         if self.tls.is_some() {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, UNIX_TLS));
+            let text = format!("{UNIX_TLS}: {}", self.words.without_tls);
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
         }
         *trouble.lock() = None;
         let io = Inner::Unix(UnixStream::connect(path).await?);
-        Ok(Stream { io, silent: Some(trouble.clone()) })
+        Ok(Stream { io, words: self.words, silent: Some(trouble.clone()) })
     }
 
-    #[cfg(all(feature = "http", not(unix)))]
-    async fn connect_unix(&self, _: &Path, _: &Trouble) -> io::Result<Stream> {
+    /// Opens a connection to a socket in the file system of this machine, which has none.
+    ///
+    /// # Errors
+    /// [`Unsupported`](io::ErrorKind::Unsupported), always.
+    #[cfg(not(unix))]
+    pub async fn connect_unix(&self, _: &Path, _: &Trouble) -> io::Result<Stream> {
         let text = "this system has no sockets in the file system";
         Err(io::Error::new(io::ErrorKind::Unsupported, text))
     }
@@ -108,6 +126,23 @@ impl Connector {
     /// # Errors
     /// The system's, and what speaks against the server's certificate or ours.
     pub async fn connect(&self, address: &Address, trouble: &Trouble) -> io::Result<Stream> {
+        self.connect_as(address, None, trouble).await
+    }
+
+    /// The same, and expects the certificate of a TLS server to be for `name`, if there is one.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect); and `name` is neither an IP address nor a DNS name.
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(unused_variables, reason = "without TLS there is nobody to expect")
+    )]
+    pub async fn connect_as(
+        &self,
+        address: &Address,
+        name: Option<&str>,
+        trouble: &Trouble,
+    ) -> io::Result<Stream> {
         *trouble.lock() = None;
         let tcp = TcpStream::connect((address.host(), address.port())).await?;
         let peer = tcp.peer_addr()?.ip();
@@ -123,12 +158,13 @@ impl Connector {
         tcp.set_nodelay(true)?;
         let io = match self {
             #[cfg(feature = "tls")]
-            Self { tls: Some(tls), .. } => {
-                Inner::Tls(tls.shake_hands(address, tcp).await?, tls.shows_certificate())
-            }
+            Self { tls: Some(tls), .. } => Inner::Tls(
+                tls.shake_hands(name.unwrap_or(address.host()), name.is_some(), tcp, self.words).await?,
+                tls.shows_certificate(),
+            ),
             _ => Inner::Plain(tcp),
         };
-        Ok(Stream { io, silent: Some(trouble.clone()) })
+        Ok(Stream { io, words: self.words, silent: Some(trouble.clone()) })
     }
 }
 
@@ -149,10 +185,11 @@ impl Trouble {
     }
 }
 
-/// A connection to a registry's server.
+/// A connection to a registry's server, or to an instance.
 #[derive(Debug)]
 pub struct Stream {
     io: Inner,
+    words: &'static Words,
     /// Until the server has said something.
     silent: Option<Trouble>,
 }
@@ -160,30 +197,48 @@ pub struct Stream {
 #[derive(Debug)]
 enum Inner {
     Plain(TcpStream),
-    #[cfg(all(feature = "http", unix))]
+    #[cfg(unix)]
     Unix(UnixStream),
     #[cfg(feature = "tls")]
     Tls(Box<TlsStream<TcpStream>>, bool),
 }
 
 /// A TLS server has no words for who speaks in the clear: it sends an alert or just closes.
-const SPEAKS_TLS: &str = "the server speaks TLS: ask for it with +tls in the URL's scheme";
-const CLOSED: &str = "the server closed the connection without a word: it went away, or it speaks TLS, which is asked \
-                      for with +tls in the URL's scheme";
-#[cfg(all(feature = "http", feature = "tls", unix))]
-const UNIX_TLS: &str =
-    "a socket in the file system is not reached over TLS: leave +tls out of the URL's scheme";
+const SPEAKS_TLS: &str = "the server speaks TLS";
+const CLOSED: &str = "the server closed the connection without a word: it went away, or it speaks TLS";
+#[cfg(all(feature = "tls", unix))]
+const UNIX_TLS: &str = "a socket in the file system is not reached over TLS";
 /// How a TLS alert begins: its content type and the protocol's major version.
 const ALERT: [u8; 2] = [0x15, 0x03];
 
 impl Stream {
+    /// The protocol of the application layer that the server has chosen (ALPN), if TLS is spoken and it has.
+    #[must_use]
+    pub fn protocol(&self) -> Option<&[u8]> {
+        match &self.io {
+            #[cfg(feature = "tls")]
+            Inner::Tls(tls, _) => tls.get_ref().1.alpn_protocol(),
+            _ => None,
+        }
+    }
+
+    /// Whether TLS is spoken.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        match &self.io {
+            #[cfg(feature = "tls")]
+            Inner::Tls(..) => true,
+            _ => false,
+        }
+    }
+
     /// What came first, and what it means.
     fn first(&mut self, said: io::Result<&[u8]>) -> io::Result<()> {
         let plain = matches!(self.io, Inner::Plain(_));
         let error = match said {
-            Ok([]) if plain => io::Error::new(io::ErrorKind::ConnectionReset, CLOSED),
+            Ok([]) if plain => io::Error::new(io::ErrorKind::ConnectionReset, self.advise(CLOSED)),
             Ok(said) if plain && said.starts_with(&ALERT) => {
-                io::Error::new(io::ErrorKind::InvalidData, SPEAKS_TLS)
+                io::Error::new(io::ErrorKind::InvalidData, self.advise(SPEAKS_TLS))
             }
             Ok(_) => {
                 if let Some(trouble) = self.silent.take() {
@@ -194,6 +249,10 @@ impl Stream {
             Err(error) => error,
         };
         Err(self.failed(error))
+    }
+
+    fn advise(&self, what: &str) -> String {
+        format!("{what}: {}", self.words.with_tls)
     }
 
     /// A server that closes at once may have said why: that is still to be read, so a write into the void succeeds.
@@ -207,13 +266,13 @@ impl Stream {
     fn failed(&self, error: io::Error) -> io::Error {
         let error = match &self.io {
             Inner::Plain(_) if closed(&error) && self.silent.is_some() => {
-                io::Error::new(error.kind(), CLOSED)
+                io::Error::new(error.kind(), self.advise(CLOSED))
             }
             Inner::Plain(_) => error,
-            #[cfg(all(feature = "http", unix))]
+            #[cfg(unix)]
             Inner::Unix(_) => error,
             #[cfg(feature = "tls")]
-            Inner::Tls(_, shown) => explain(error, *shown),
+            Inner::Tls(_, shown) => explain(error, *shown, self.words),
         };
         if let Some(trouble) = &self.silent {
             *trouble.lock() = Some(error.to_string());
@@ -232,7 +291,7 @@ macro_rules! io {
     ($stream:ident, $call:ident($($argument:expr),*)) => {
         match &mut $stream.io {
             Inner::Plain(tcp) => Pin::new(tcp).$call($($argument),*),
-            #[cfg(all(feature = "http", unix))]
+            #[cfg(unix)]
             Inner::Unix(unix) => Pin::new(unix).$call($($argument),*),
             #[cfg(feature = "tls")]
             Inner::Tls(tls, _) => Pin::new(tls).$call($($argument),*),
@@ -274,7 +333,7 @@ impl AsyncWrite for Stream {
     fn is_write_vectored(&self) -> bool {
         match &self.io {
             Inner::Plain(tcp) => tcp.is_write_vectored(),
-            #[cfg(all(feature = "http", unix))]
+            #[cfg(unix)]
             Inner::Unix(unix) => unix.is_write_vectored(),
             #[cfg(feature = "tls")]
             Inner::Tls(tls, _) => tls.is_write_vectored(),

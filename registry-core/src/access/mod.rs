@@ -12,6 +12,7 @@ mod rustls;
 mod target;
 mod tls;
 mod variables;
+mod words;
 
 use std::fmt;
 use std::net::IpAddr;

@@ -20,8 +20,8 @@ pub(super) use tokio_rustls::client::TlsStream;
 
 use super::Tls;
 use super::connect::closed;
+use super::words::Words;
 use crate::error::{Error, Result};
-use crate::model::Address;
 
 /// Shakes hands as the settings say.
 pub(super) struct Handshakes {
@@ -55,7 +55,7 @@ impl Handshakes {
         let server_name = server_name.transpose()?;
         if tls.skip_verify == Some(true) {
             warn!(
-                "TLS without verification: whoever is between this program and the registry can read and change everything"
+                "TLS without verification: whoever is between this program and the server can read and change everything"
             );
         }
         let protocols: Vec<_> = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
@@ -65,21 +65,24 @@ impl Handshakes {
         Ok(Self { tls: Arc::new(tls), protocols, server_name, last })
     }
 
+    /// Shakes hands with `host`. If it is `expected` in the certificate, it is so whatever the settings say.
     pub(super) async fn shake_hands(
         &self,
-        address: &Address,
+        host: &str,
+        expected: bool,
         tcp: TcpStream,
+        words: &Words,
     ) -> io::Result<Box<TlsStream<TcpStream>>> {
         let name = match &self.server_name {
-            Some(name) => name.clone(),
-            None => ServerName::try_from(address.host().to_owned()).map_err(io::Error::other)?,
+            Some(name) if !expected => name.clone(),
+            _ => ServerName::try_from(host.to_owned()).map_err(io::Error::other)?,
         };
         let config = self.config().await;
         TlsConnector::from(config)
             .connect(name, tcp)
             .await
             .map(Box::new)
-            .map_err(|error| explain(refused(error), self.shows_certificate()))
+            .map_err(|error| explain(refused(error, words), self.shows_certificate(), words))
     }
 
     /// Whether we say who we are.
@@ -163,7 +166,7 @@ impl Material {
             let native = rustls_native_certs::load_native_certs();
             roots.add_parsable_certificates(native.certs);
             if roots.is_empty() {
-                let error = Error::invalid("TLS: this machine trusts nobody: name an authority by ca=FILE");
+                let error = Error::invalid("TLS: this machine trusts nobody: name an authority (ca)");
                 return Err(match native.errors.into_iter().next() {
                     Some(cause) => error.with_source(cause),
                     None => error,
@@ -191,42 +194,44 @@ fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>> 
 }
 
 /// Who does not speak TLS has no words for who does: some just close.
-fn refused(error: io::Error) -> io::Error {
+fn refused(error: io::Error, words: &Words) -> io::Error {
     if !closed(&error) {
         return error;
     }
-    let text = "the server closed the connection when asked for TLS: it went away, or it does not speak TLS: leave +tls \
-                out of the URL's scheme";
+    let text = format!(
+        "the server closed the connection when asked for TLS: it went away, or it does not speak TLS: {}",
+        words.without_tls
+    );
     io::Error::new(error.kind(), text)
 }
 
 /// Says what can be done, where rustls says only what is wrong. `shown`: whether the server was shown a certificate.
-pub(super) fn explain(error: io::Error, shown: bool) -> io::Error {
+pub(super) fn explain(error: io::Error, shown: bool, words: &Words) -> io::Error {
     let Some(cause) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
         return error;
     };
     let hint = match cause {
-        rustls::Error::InvalidMessage(_) => {
-            "the server does not speak TLS: leave +tls out of the URL's scheme"
-        }
+        rustls::Error::InvalidMessage(_) => format!("the server does not speak TLS: {}", words.without_tls),
         // The latter, where another authority has the same name.
         rustls::Error::InvalidCertificate(
             CertificateError::UnknownIssuer | CertificateError::BadSignature,
-        ) => "name the authority that signed it by ca=FILE",
+        ) => words.ca.to_owned(),
         rustls::Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => "connect by a name that it is for, or expect one by server_name=NAME",
+        ) => words.server_name.to_owned(),
         // Before TLS 1.3 had words of its own for it, servers called one that is missing a bad one.
         rustls::Error::AlertReceived(
             AlertDescription::CertificateRequired | AlertDescription::BadCertificate,
-        ) if !shown => "the server wants to see a certificate: name one by cert=FILE and key=FILE",
+        ) if !shown => format!("the server wants to see a certificate: {}", words.identity),
         rustls::Error::AlertReceived(
             AlertDescription::BadCertificate
             | AlertDescription::UnknownCA
+            // Where another authority has the same name.
+            | AlertDescription::DecryptError
             | AlertDescription::CertificateExpired
             | AlertDescription::CertificateUnknown
             | AlertDescription::CertificateRevoked,
-        ) => "the server refuses the certificate of cert=FILE",
+        ) => format!("the server refuses {}", words.certificate),
         _ => return error,
     };
     io::Error::new(error.kind(), format!("{cause}: {hint}"))

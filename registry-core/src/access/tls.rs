@@ -4,7 +4,7 @@ use super::pem::Pem;
 use crate::error::{Error, Result};
 use crate::url::{Query, RegistryUrl};
 
-/// Settings of TLS to a registry. The default trusts what this machine trusts, and shows no certificate.
+/// Settings of TLS to a registry, or to instances of a service. The default trusts what this machine trusts, and shows no certificate.
 ///
 /// ```
 /// # use callsign_core::{Pem, Tls};

@@ -1,0 +1,126 @@
+//! [`Dial`]: opens one connection to an instance, up to the server's first word.
+
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use callsign_core::{Address, Connector, Trouble};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::{Sleep, sleep};
+
+use super::super::frames::Frame;
+use super::super::io::{Watch, WatchedIo};
+use super::super::transport::NotGreeted;
+use super::driver::{Driver, Executor};
+use super::lane::{Common, Lane, Line};
+use crate::error::BoxError;
+
+/// How long a connection may take to close when nobody has a use for it any more.
+const CLOSE: Duration = Duration::from_secs(1);
+
+/// How to connect to one instance.
+#[derive(Debug)]
+pub(super) struct Dial {
+    pub(super) connector: Arc<Connector>,
+    pub(super) address: Address,
+    /// The socket to use in its place.
+    pub(super) unix: Option<PathBuf>,
+    /// The name that the server's certificate must be for, if it is not that of the settings.
+    pub(super) server_name: Option<String>,
+    pub(super) keepalive: Option<(Duration, Duration)>,
+    pub(super) streams: usize,
+}
+
+impl Dial {
+    /// Connects, and waits until the server has said how it is to be spoken to. Bounded by the caller's patience; dropped, it
+    /// closes.
+    pub(super) async fn run(&self, common: &Arc<Common>) -> Result<(Arc<Lane>, Driver), BoxError> {
+        let trouble = Trouble::default();
+        let stream = match &self.unix {
+            Some(path) => self.connector.connect_unix(path, &trouble).await?,
+            None => self.connector.connect_as(&self.address, self.server_name.as_deref(), &trouble).await?,
+        };
+        if stream.is_tls() && stream.protocol() != Some(b"h2") {
+            let text = "the server does not offer HTTP/2 over TLS (ALPN): is it a gRPC server?";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text).into());
+        }
+        let line = Arc::new(Line::new(Arc::clone(common), self.streams));
+        let (hold, held) = oneshot::channel();
+        let (greeted, greeting) = oneshot::channel();
+        let note = Note { line: Arc::clone(&line), greeted: Some(greeted), held: Some(held), close: None };
+        let executor = Executor::new(Handle::current());
+        let mut http2 = http2::Builder::new(executor.clone());
+        http2.timer(TokioTimer::new());
+        if let Some((interval, timeout)) = self.keepalive {
+            http2.keep_alive_interval(interval).keep_alive_timeout(timeout).keep_alive_while_idle(true);
+        }
+        let (sender, requests) = http2.handshake(TokioIo::new(WatchedIo::new(stream, true, note))).await?;
+        let mut driver = Driver::new(Arc::clone(&line), requests, &executor);
+        // A listener that nobody looks after lets everybody connect.
+        let is_there = tokio::select! {
+            biased;
+            greeted = greeting => greeted.is_ok(),
+            () = &mut driver => false,
+        };
+        if !is_there {
+            return Err(match trouble.last() {
+                Some(why) => io::Error::new(io::ErrorKind::ConnectionReset, why).into(),
+                None => NotGreeted(self.address.clone()).into(),
+            });
+        }
+        Ok((Arc::new(Lane::new(line, sender, hold)), driver))
+    }
+}
+
+/// Notes what happens on a connection, and ends it if it takes too long to close.
+pub(super) struct Note {
+    line: Arc<Line>,
+    /// Told of the server's SETTINGS, its first frame.
+    greeted: Option<oneshot::Sender<()>>,
+    /// Ends when nobody has a use for the connection any more.
+    held: Option<oneshot::Receiver<()>>,
+    close: Option<Pin<Box<Sleep>>>,
+}
+
+impl Watch for Note {
+    fn reads(&mut self) {
+        self.line.note_read();
+    }
+
+    fn sees(&mut self, frame: Frame) {
+        match frame {
+            Frame::Settings { streams } => {
+                if let Some(streams) = streams {
+                    self.line.allow(streams);
+                }
+                if let Some(greeted) = self.greeted.take() {
+                    // Nobody listens any more if the dial was given up.
+                    let _ = greeted.send(());
+                }
+            }
+            Frame::GoAway => self.line.shut(),
+        }
+    }
+
+    fn ends(&mut self) {
+        self.line.shut();
+    }
+
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Some(held) = &mut self.held {
+            // The calls that it has go on.
+            if self.line.taken() > 0 || Pin::new(held).poll(cx).is_pending() {
+                return false;
+            }
+            self.held = None;
+            self.close = Some(Box::pin(sleep(CLOSE)));
+        }
+        self.close.as_mut().is_some_and(|close| close.as_mut().poll(cx) == Poll::Ready(()))
+    }
+}
