@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::clock::Tick;
+use tokio::time::Instant;
 
 /// How many attempts may be repeats, so that a service which fails for all is not called many times over by all: a share
 /// of the calls, and some a second beside, as Finagle's and linkerd's budgets have it.
@@ -25,10 +25,11 @@ pub struct Budget {
     share: f32,
     per_second: f32,
     window: Duration,
+    opened: Instant,
     account: Arc<AtomicU64>,
 }
 
-/// What there is, and the moment of which that is true, in milliseconds. One word, so that they are one.
+/// What there is, and the moment of which that is true, in milliseconds since the account was opened. One word, so that they are one.
 #[derive(Debug, Clone, Copy)]
 struct Balance {
     credit: f32,
@@ -49,7 +50,14 @@ impl Balance {
 impl Default for Budget {
     /// A fifth of the calls, and ten a second beside, kept for 10 s.
     fn default() -> Self {
-        Self { share: 0.2, per_second: 10.0, window: Duration::from_secs(10), account: Arc::default() }.full()
+        Self {
+            share: 0.2,
+            per_second: 10.0,
+            window: Duration::from_secs(10),
+            opened: Instant::now(),
+            account: Arc::default(),
+        }
+        .full()
     }
 }
 
@@ -76,8 +84,13 @@ impl Budget {
 
     /// An account of its own, with all that time alone brings.
     fn full(self) -> Self {
-        let balance = Balance { credit: self.most_unused(), at: Tick::now().millis() };
-        Self { account: Arc::new(AtomicU64::new(balance.to_bits())), ..self }
+        let balance = Balance { credit: self.most_unused(), at: 0 };
+        Self { opened: Instant::now(), account: Arc::new(AtomicU64::new(balance.to_bits())), ..self }
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "wrapping around is meant; only differences count")]
+    fn now(&self) -> u32 {
+        self.opened.elapsed().as_millis() as u32
     }
 
     fn most_unused(&self) -> f32 {
@@ -97,7 +110,7 @@ impl Budget {
     }
 
     fn change(&self, by: f32) -> bool {
-        let now = Tick::now().millis();
+        let now = self.now();
         self.account
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bits| {
                 let balance = self.at(Balance::from_bits(bits), now);
@@ -122,7 +135,7 @@ impl Budget {
 
 impl Debug for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let left = self.at(Balance::from_bits(self.account.load(Ordering::Relaxed)), Tick::now().millis());
+        let left = self.at(Balance::from_bits(self.account.load(Ordering::Relaxed)), self.now());
         f.debug_struct("Budget")
             .field("share", &self.share)
             .field("per_second", &self.per_second)
