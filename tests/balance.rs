@@ -122,11 +122,7 @@ impl Scene {
             started.push(server(&url, n < failing).await);
         }
         let registry = callsign::open(&url).unwrap();
-        let channel = Channel::builder(registry.watch(&"book".parse().unwrap()))
-            .timeout(TIMEOUT)
-            .policy(callsign::NamedPolicy::default())
-            .ejection(callsign::Ejection::default())
-            .build();
+        let channel = Channel::builder(registry.watch(&"book".parse().unwrap())).timeout(TIMEOUT).build();
         let all = async || channel.endpoints().ready_set().len() == servers;
         eventually(SOON, "all are connected", all).await;
         Self { _folder: folder, url, servers: started, _registry: registry, channel }

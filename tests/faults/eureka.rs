@@ -192,7 +192,7 @@ mod alone {
         scene.cast.recorder.check_never_missing(&[alive]);
         let (calls, failures) = scene.cast.traffic.finish().await;
         let late: Vec<_> =
-            failures.iter().filter(|(at, _)| *at - killed > Duration::from_millis(500)).collect();
+            failures.iter().filter(|failed| failed.ended - killed > Duration::from_millis(500)).collect();
         println!("measured: {} of {calls} calls failed, {} late", failures.len(), late.len());
         assert!(late.is_empty() && failures.len() <= 9, "{failures:?}");
     }

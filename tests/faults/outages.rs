@@ -117,7 +117,8 @@ pub(crate) async fn row_5_wiped_and_one_dead<F: Served>() {
     scene.cast.recorder.check_never_missing(&scene.cast.ids());
     scene.cast.recorder.check_safety();
     let (calls, failures) = scene.cast.traffic.finish().await;
-    let late: Vec<_> = failures.iter().filter(|(at, _)| *at - killed > Duration::from_secs(1)).collect();
+    let late: Vec<_> =
+        failures.iter().filter(|failed| failed.ended - killed > Duration::from_secs(1)).collect();
     assert!(
         failures.len() <= 3 && late.is_empty(),
         "{} of {calls} calls failed: {failures:?}",

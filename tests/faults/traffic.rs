@@ -17,7 +17,16 @@ const DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 struct Outcome {
     calls: usize,
-    failures: Vec<(Instant, String)>,
+    failures: Vec<Failure>,
+}
+
+/// A call that failed.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    pub(crate) begun: Instant,
+    pub(crate) ended: Instant,
+    /// How, for whoever reads what failed.
+    _why: String,
 }
 
 /// Calls that go on until they are [`finished`](Self::finish).
@@ -31,7 +40,7 @@ pub(crate) struct Traffic {
 impl Traffic {
     /// Starts as soon as a first call has succeeded.
     pub(crate) async fn start(watch: InstanceWatch) -> Self {
-        let mut client = HealthClient::new(Channel::new(watch));
+        let mut client = HealthClient::new(Channel::builder(watch).timeout(DEADLINE).build());
         timeout(DEADLINE, client.check(HealthCheckRequest::default())).await.expect("no first call").unwrap();
         let outcome = Arc::new(Mutex::new(Outcome::default()));
         let (stop, stopped) = tokio::sync::watch::channel(false);
@@ -40,14 +49,14 @@ impl Traffic {
         Self { outcome, stop, task }
     }
 
-    /// How many calls have ended so far, and when and how each failed one did.
-    pub(crate) fn so_far(&self) -> (usize, Vec<(Instant, String)>) {
+    /// How many calls have ended so far, and those that failed.
+    pub(crate) fn so_far(&self) -> (usize, Vec<Failure>) {
         let outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
         (outcome.calls, outcome.failures.clone())
     }
 
     /// Stops, and returns how many calls there were and the failed ones.
-    pub(crate) async fn finish(mut self) -> (usize, Vec<(Instant, String)>) {
+    pub(crate) async fn finish(mut self) -> (usize, Vec<Failure>) {
         self.stop.send_replace(true);
         timeout(DEADLINE * 2, self.task.join_next()).await.expect("calls hang");
         self.so_far()
@@ -79,13 +88,13 @@ async fn run(
             _ = ticks.tick() => {
                 let (mut client, outcome) = (client.clone(), Arc::clone(&outcome));
                 calls.spawn(async move {
-                    let ended = timeout(DEADLINE, client.check(HealthCheckRequest::default())).await;
+                    let begun = Instant::now();
+                    let answer = client.check(HealthCheckRequest::default()).await;
                     let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
                     outcome.calls += 1;
-                    match ended {
-                        Ok(Ok(_)) => {}
-                        Ok(Err(status)) => outcome.failures.push((Instant::now(), format!("{status:?}"))),
-                        Err(_) => outcome.failures.push((Instant::now(), "no answer in time".to_owned())),
+                    if let Err(status) = answer {
+                        let failure = Failure { begun, ended: Instant::now(), _why: format!("{status:?}") };
+                        outcome.failures.push(failure);
                     }
                 });
             }
