@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, timeout};
 use zookeeper_client::{Client, SessionState, StateWatcher};
 
@@ -30,18 +30,29 @@ struct Followed {
     asked: Option<Instant>,
 }
 
-impl Doubt {
-    /// Waits until a client is back and gets no answer, which is so until the session was [asked](Self::asked) for. Of those
-    /// who wait one finds out. Cancel-safe.
-    pub(crate) async fn mute(&self, client: &Client) {
-        let session = client.session_id().0;
-        let mut followed = self.0.lock().await;
-        if followed.as_ref().is_none_or(|followed| followed.session != session) {
-            *followed =
-                Some(Followed { session, states: client.state_watcher(), doubted: false, asked: None });
+/// A client that is back and gets no answer. While it is held nobody else finds that out: each who asks for the session
+/// takes it away, so that one has to ask for all.
+pub(crate) struct Mute<'a>(MutexGuard<'a, Option<Followed>>);
+
+impl Mute<'_> {
+    /// The session was asked for, and lives.
+    pub(crate) fn asked(mut self) {
+        if let Some(followed) = &mut *self.0 {
+            (followed.doubted, followed.asked) = (false, Some(Instant::now()));
         }
-        let Some(followed) = &mut *followed else { return };
-        loop {
+    }
+}
+
+impl Doubt {
+    /// Waits until a client is back and gets no answer, which is so until the session was [asked](Mute::asked) for. Of
+    /// those who wait one finds out. Cancel-safe.
+    pub(crate) async fn mute(&self, client: &Client) -> Mute<'_> {
+        let session = client.session_id().0;
+        let mut held = self.0.lock().await;
+        if held.as_ref().is_none_or(|followed| followed.session != session) {
+            *held = Some(Followed { session, states: client.state_watcher(), doubted: false, asked: None });
+        }
+        while let Some(followed) = &mut *held {
             if !followed.doubted {
                 followed.doubted = followed.states.changed().await == SessionState::SyncConnected;
                 continue;
@@ -51,34 +62,40 @@ impl Doubt {
                 && client.state() == SessionState::SyncConnected
                 && followed.asked.is_none_or(|at| at.elapsed() > SELDOM)
             {
-                return;
+                break;
             }
             followed.doubted = false;
         }
-    }
-
-    /// The session was asked for.
-    pub(crate) async fn asked(&self) {
-        if let Some(followed) = &mut *self.0.lock().await {
-            (followed.doubted, followed.asked) = (false, Some(Instant::now()));
-        }
+        Mute(held)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use callsign_core::{Address, Connector};
     use tokio::io::AsyncWriteExt;
     use tokio::net::{TcpListener, TcpStream};
     use tokio::runtime::Handle;
+    use tokio::time::sleep;
 
     use crate::frames::{frame, read_frame};
-    use crate::session::{Ensemble, Session};
+    use crate::owners::Left;
+    use crate::session::{Ensemble, Session, User};
     use crate::way::Way;
 
     use super::*;
 
     const SESSION: i64 = 7;
+    const REQUEST: Duration = Duration::from_secs(5);
+
+    fn session(server: &TcpListener) -> Session {
+        let address = Address::try_from(server.local_addr().unwrap().to_string().as_str()).unwrap();
+        let connector = Connector::new(None, &[]).unwrap();
+        let way = Way::new(vec![address], connector, false, REQUEST, Handle::current());
+        Session::new(Ensemble { way, timeout: REQUEST * 2, request_timeout: REQUEST, credentials: None })
+    }
 
     /// Answers the first request on a connection.
     async fn let_in(server: &TcpListener, session: i64) -> TcpStream {
@@ -104,12 +121,7 @@ mod tests {
     #[tokio::test]
     async fn a_session_that_is_gone_is_missed_though_the_connection_is_good() {
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = Address::try_from(server.local_addr().unwrap().to_string().as_str()).unwrap();
-        let request_timeout = Duration::from_secs(5);
-        let connector = Connector::new(None, &[]).unwrap();
-        let way = Way::new(vec![address], connector, false, request_timeout, Handle::current());
-        let session =
-            Session::new(Ensemble { way, timeout: request_timeout * 2, request_timeout, credentials: None });
+        let session = session(&server);
         let serve = async {
             let mut first = let_in(&server, SESSION).await;
             // The library's own, and that which is asked once the session is followed.
@@ -124,12 +136,80 @@ mod tests {
         let follow = async {
             let client = session.client().await.unwrap();
             let begun = Instant::now();
-            let found = timeout(request_timeout, session.found_ended(&client));
+            let found = timeout(REQUEST, session.found_ended(&client));
             tokio::join!(found, client.check_stat("/")).0.unwrap();
             assert!(!session.lives(&client));
             begun.elapsed()
         };
         let (_second, took) = tokio::join!(serve, follow);
         assert!(took >= PATIENCE && took < Duration::from_secs(3), "{took:?}");
+    }
+
+    /// Whoever asks takes the session over, so that of many who follow it one asks, however slow its server is.
+    #[tokio::test]
+    async fn of_many_who_doubt_a_session_one_asks_for_it() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let session = session(&server);
+        let serve = async {
+            let mut first = let_in(&server, SESSION).await;
+            answer(&mut first, 1 + 1).await;
+            drop(first);
+            // It lives, and its server says nothing for long.
+            let mut silent = let_in(&server, SESSION).await;
+            answer(&mut silent, 1).await;
+            let mut asked = Vec::new();
+            // By two fifths of the session's timeout its own client dials anew.
+            let most = sleep(REQUEST * 2 * 2 / 5 - PATIENCE / 4);
+            tokio::pin!(most);
+            loop {
+                tokio::select! {
+                    () = &mut most => break,
+                    stream = let_in(&server, SESSION) => asked.push(stream),
+                }
+            }
+            (silent, asked.len())
+        };
+        let follow = async {
+            let client = session.client().await.unwrap();
+            let follow = async || {
+                // As the next renewal would.
+                let _ = timeout(PATIENCE * 5, session.found_ended(&client)).await;
+            };
+            tokio::join!(follow(), follow(), follow(), client.check_stat("/")).3.ok();
+            assert!(session.lives(&client));
+        };
+        let ((_silent, asked), ()) = tokio::join!(serve, follow);
+        assert_eq!(asked, 1, "of three");
+    }
+
+    /// What could not be removed goes with its session, once nobody is left who would remove it.
+    #[tokio::test]
+    async fn the_last_to_go_ends_a_session_that_keeps_what_was_left() {
+        for left in [true, false] {
+            let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let session = Arc::new(session(&server));
+            let users = [User::new(&session), User::new(&session)];
+            let serve = async {
+                let mut stream = let_in(&server, SESSION).await;
+                answer(&mut stream, 1).await;
+                // Until it is hung up, or asked for nothing more.
+                let ended = timeout(PATIENCE, async {
+                    while read_frame(&mut stream).await.is_ok_and(|it| it[4..8] != [0xff, 0xff, 0xff, 0xf5]) {
+                    }
+                });
+                ended.await.is_ok()
+            };
+            let go = async {
+                drop(session.client().await.unwrap());
+                if left {
+                    session.owners.leave(Left { path: "/a".to_owned(), sessions: vec![SESSION] });
+                }
+                // Both at once: neither counts the other.
+                let gone = users.map(|user| std::thread::spawn(move || drop(user)));
+                gone.into_iter().for_each(|gone| gone.join().unwrap());
+            };
+            let (ended, ()) = tokio::join!(serve, go);
+            assert_eq!(ended, left, "it ends where something was left, and only there");
+        }
     }
 }

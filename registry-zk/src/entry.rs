@@ -7,12 +7,11 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use callsign_core::{Claim, Error, ErrorKind, Instance, Kept, Result};
-use tracing::debug;
 use zookeeper_client::{Acls, Client, CreateMode, Error as Said, Stat};
 
 use crate::builder::{Acl, Parents};
 use crate::owners::{Left, Serial};
-use crate::session::Session;
+use crate::session::{Session, User};
 use crate::wire::{Format, encode};
 
 /// Data of so many bytes may be too large for servers that were told to take less than they do by default.
@@ -42,6 +41,8 @@ pub(crate) struct Entry {
     sessions: Vec<i64>,
     /// We have taken the node away ourselves, and keep the lease.
     pub(crate) withdrawn: bool,
+    /// Goes after what is left behind was written down.
+    _user: User,
 }
 
 /// What came of one try to change the node.
@@ -64,6 +65,7 @@ impl Entry {
             since: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
             sessions: Vec::new(),
             withdrawn: false,
+            _user: User::new(&session),
             session,
         }
     }
@@ -167,15 +169,22 @@ impl Entry {
         let options = CreateMode::Ephemeral.with_acls(self.acls());
         match self.session.asked(&self.what, client.create(&self.path, data, &options)).await? {
             Err(Said::NoNode) => {
-                self.create_parents(client).await?;
-                self.wrote(data, client.create(&self.path, data, &options)).await
+                let refused = self.create_parents(client).await?;
+                match (
+                    self.session.asked(&self.what, client.create(&self.path, data, &options)).await?,
+                    refused,
+                ) {
+                    (Err(Said::NoNode), Some(refused)) => Err(refused),
+                    (answer, _) => self.wrote(data, std::future::ready(answer)).await,
+                }
             }
             answer => self.wrote(data, std::future::ready(answer)).await,
         }
     }
 
-    /// Those that others have made are left as they are.
-    pub(crate) async fn create_parents(&self, client: &Client) -> Result<()> {
+    /// Those that others have made are left as they are. Returns what was said of one that may not be made: it may be there.
+    async fn create_parents(&self, client: &Client) -> Result<Option<Error>> {
+        let mut refused = None;
         let ends: Vec<_> = self.path.match_indices('/').map(|(at, _)| at).filter(|at| *at > 0).collect();
         for (n, end) in ends.iter().enumerate() {
             let is_service = n + 1 == ends.len();
@@ -188,12 +197,13 @@ impl Entry {
             let parent = self.path.get(..*end).unwrap_or_default();
             match self.session.asked(&self.what, client.create(parent, &[], &options)).await? {
                 Ok(_) | Err(Said::NodeExists) => {}
-                // It may be there, and we may not write above it.
-                Err(Said::NoAuth) => debug!(parent, "this node may not be made; it may be there"),
+                Err(error @ Said::NoAuth) => {
+                    refused = Some(self.session.said(&format!("creation of {parent}"), &error));
+                }
                 Err(error) => return Err(self.session.said(&self.what, &error)),
             }
         }
-        Ok(())
+        Ok(refused)
     }
 
     /// Puts a node in the place of another, in one step.
@@ -241,8 +251,6 @@ impl Entry {
 }
 
 impl Drop for Entry {
-    /// A session that lives on would keep what could not be removed, so whoever uses it next removes it; or, where
-    /// nobody is left who does, the session ends.
     fn drop(&mut self) {
         if !self.is_claimed() {
             return;
@@ -250,9 +258,5 @@ impl Drop for Entry {
         let sessions = std::mem::take(&mut self.sessions);
         self.released();
         self.session.owners.leave(Left { path: self.path.clone(), sessions });
-        // That of the listener, our own, and the registry's.
-        if Arc::strong_count(&self.session) <= 3 {
-            self.session.end();
-        }
     }
 }

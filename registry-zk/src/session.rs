@@ -46,6 +46,8 @@ pub(crate) struct Session {
     state: Mutex<State>,
     pub(crate) owners: Owners,
     watched: AtomicUsize,
+    /// How many sources and leases there are.
+    users: AtomicUsize,
     /// The last session that has ended as ZooKeeper says, though its client does not know it.
     ended: watch::Sender<i64>,
     /// When that was asked last.
@@ -73,6 +75,7 @@ impl Session {
             state: Mutex::default(),
             owners: Owners::default(),
             watched: AtomicUsize::new(0),
+            users: AtomicUsize::new(0),
             ended: watch::Sender::new(0),
             probed: Mutex::default(),
             doubt: Doubt::default(),
@@ -152,11 +155,11 @@ impl Session {
         let mut ended = self.ended.subscribe();
         let find_out = async {
             loop {
-                self.doubt.mute(client).await;
+                let mute = self.doubt.mute(client).await;
                 if self.probe(client).await {
                     return;
                 }
-                self.doubt.asked().await;
+                mute.asked();
             }
         };
         tokio::select! {
@@ -311,6 +314,28 @@ pub(crate) async fn settled(client: &Client, states: &mut StateWatcher) -> bool 
             SessionState::SyncConnected | SessionState::ConnectedReadOnly => return true,
             state if state.is_terminated() => return false,
             _ => state = states.changed().await,
+        }
+    }
+}
+
+/// A source or a lease, for as long as it lives.
+///
+/// A session that lives on would keep what could not be removed, and whoever uses it next removes that; where nobody is left
+/// who does, it ends.
+#[derive(Debug)]
+pub(crate) struct User(Arc<Session>);
+
+impl User {
+    pub(crate) fn new(session: &Arc<Session>) -> Self {
+        session.users.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(session))
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        if self.0.users.fetch_sub(1, Ordering::SeqCst) == 1 && !self.0.owners.left().is_empty() {
+            self.0.end();
         }
     }
 }

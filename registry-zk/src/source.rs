@@ -17,7 +17,7 @@ use tracing::debug;
 use zookeeper_client::{AddWatchMode, Client, Error as Said, EventType, PersistentWatcher, WatchedEvent};
 
 use crate::index::{Index, Node};
-use crate::session::{Session, settled};
+use crate::session::{Session, User, settled};
 
 /// How long a lost connection may take to return before the registry counts as unreadable.
 const RETURN: Duration = Duration::from_secs(1);
@@ -41,6 +41,9 @@ struct Watched {
     watchers: Vec<PersistentWatcher>,
 }
 
+/// However seldom it is to be compared: `Duration::MAX` is no moment.
+const SELDOMEST: Duration = Duration::from_secs(86_400);
+
 pub(crate) struct ZkSource {
     session: Arc<Session>,
     index: Index,
@@ -49,6 +52,7 @@ pub(crate) struct ZkSource {
     check_at: Instant,
     check: Duration,
     rng: fastrand::Rng,
+    _user: User,
 }
 
 impl std::fmt::Debug for ZkSource {
@@ -65,7 +69,8 @@ enum Heard {
 
 impl ZkSource {
     pub(crate) fn new(session: Arc<Session>, index: Index, check: Duration, rng: fastrand::Rng) -> Self {
-        Self { session, index, cursor: Cursor::Unlisted, check_at: Instant::now(), check, rng }
+        let user = User::new(&session);
+        Self { session, index, cursor: Cursor::Unlisted, check_at: Instant::now(), check, rng, _user: user }
     }
 
     fn what(&self, exchange: &str) -> String {
@@ -116,7 +121,7 @@ impl ZkSource {
     }
 
     fn check_soon(&mut self) {
-        self.check_at = Instant::now() + self.check.mul_f64(0.8 + 0.4 * self.rng.f64());
+        self.check_at = Instant::now() + self.check.min(SELDOMEST).mul_f64(0.8 + 0.4 * self.rng.f64());
     }
 
     /// Whether there are as many nodes as are known, and we may still look.

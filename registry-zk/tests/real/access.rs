@@ -49,6 +49,26 @@ async fn only_its_user_may_touch_a_node() {
     ok(same.remove(&service, &id).await, "remove");
 }
 
+/// Who may not make the node of a service is told so at once, by the name of what may not be made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_not_make_a_parent_is_told_so() {
+    let fixture = fixture().await;
+    let service: ServiceName = "book".parse().unwrap();
+    let path = fixture.path(&service);
+    let (above, _) = path.rsplit_once('/').unwrap();
+    fixture.raw().put(&format!("{above}/other"), b"").await.unwrap();
+    // All but the creation of what is below.
+    fixture.raw().permit(above, 31 - 4).await.unwrap();
+    let registry = open(&fixture.url_via(fixture.link().unwrap().addr())).unwrap();
+    let begun = std::time::Instant::now();
+    let refused = registry.register(Instance::new(&service, "10.0.0.1:80").unwrap()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::PermissionDenied, "{}", refused.chain());
+    assert!(refused.chain().contains(&format!("creation of {path}")), "{}", refused.chain());
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    fixture.raw().permit(above, 31).await.unwrap();
+    drop(ok(registry.register(Instance::new(&service, "10.0.0.1:80").unwrap()).await, "register"));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_right_that_is_taken_away_empties_nothing() {
     let fixture = fixture().await;

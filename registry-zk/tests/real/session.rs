@@ -96,6 +96,19 @@ async fn changes_are_heard_after_a_reset() {
     assert_eq!(watch.snapshot().len(), 10);
 }
 
+/// `Duration::MAX` stands for never, and is no moment of any clock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_never_compared_is_listed_all_the_same() {
+    let fixture = fixture().await;
+    let mut settings = Settings::default();
+    settings.verify = Duration::MAX;
+    let address = fixture.link().unwrap().addr().to_string();
+    let registry = ZooKeeper::builder().host(address.as_str()).unwrap().base("/tests/services");
+    let registry = registry.settings(settings).build().unwrap();
+    let mut watch = registry.watch(&"book".parse().unwrap());
+    assert!(ok(watch.ready().await, "ready").freshness().is_fresh());
+}
+
 /// Above 128 KiB of watched paths the client library loses its session at the next reset.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_nodes_than_can_be_watched_survive_a_reset() {
