@@ -244,6 +244,13 @@ async fn one_that_stands_fails_only_what_it_has() {
     let ended = calls.finish().await;
     let failed: Vec<_> = ended.iter().filter(|call| call.failed.is_some()).collect();
     println!("measured: {} of {} calls failed", failed.len(), ended.len());
+    for call in &failed {
+        let code = call.failed.as_ref().map(Status::code);
+        println!(
+            "measured: one that began after {:.1?}: {code:?}",
+            call.begun.saturating_duration_since(paused)
+        );
+    }
     let late: Vec<_> = failed.iter().filter(|call| call.begun > paused + Duration::from_secs(3)).collect();
     assert!(late.is_empty(), "{} begun later than 3 s after: {:?}", late.len(), late.first());
     // Of 500 a second; whoever minds nothing would send it 125 of them.
