@@ -1,5 +1,5 @@
-//! Programs of other frameworks that meet callsign in the same registry: Go kit, gRPC-Go and Kratos, built by
-//! `scripts/testbed peers` from `testbed/peers`.
+//! Programs of other frameworks that meet callsign in the same registry, or on the wire: Go kit, gRPC-Go and Kratos,
+//! built by `scripts/testbed peers` from `testbed/peers`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -80,4 +80,14 @@ impl Peer {
     pub fn call(self, registry: SocketAddr, service: &str, calls: usize) -> io::Result<Program> {
         self.run("call", registry, service, Some(&calls.to_string()))
     }
+}
+
+/// gRPC-Go's interop server, registered nowhere, with at most `streams` calls at the same time on each connection, or
+/// with as many as there are if that is 0. Says `serving ADDRESS`; when its stdin ends, it finishes what it has.
+///
+/// # Errors
+/// As [`Peer::watch`].
+pub fn interop(address: SocketAddr, streams: u32) -> io::Result<Program> {
+    let mut command = Command::new(testbed::find("peers", "CALLSIGN_PEERS_BIN")?);
+    Program::spawn(command.args(["interop", &address.to_string(), &streams.to_string()]))
 }
