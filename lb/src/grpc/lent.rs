@@ -24,8 +24,8 @@ pub(super) enum Returned {
     Failed(Status),
 }
 
-/// Where a body that was lent out is waited for. When this is dropped the call is over, and so is the body: hyper resets
-/// no stream whose answer nobody wants any more while its request goes on.
+/// Where a body that was lent out is waited for. When this is dropped after the answer has begun the call is over, and so is
+/// the body: hyper resets no stream whose answer nobody wants any more while its request goes on.
 pub(super) struct Home {
     way: oneshot::Receiver<Returned>,
     answered: Arc<AtomicBool>,
@@ -122,11 +122,14 @@ impl http_body::Body for Lent {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         self.begun = true;
-        if self.whole && self.answered.load(Ordering::Relaxed) {
+        let is_over = self.way.as_mut().is_some_and(|way| way.poll_closed(cx).is_ready());
+        let answered = self.answered.load(Ordering::Relaxed);
+        if self.whole && answered {
             self.forget();
         }
-        if self.way.as_mut().is_some_and(|way| way.poll_closed(cx).is_ready()) {
-            self.forget();
+        // Before that hyper resets it. Where the head has not left yet a reset of ours would leave h2 with a stream less and
+        // nobody told who waits for one.
+        if is_over && answered {
             self.rest = None;
             return Poll::Ready(Some(Err(given_up())));
         }
@@ -254,6 +257,7 @@ mod tests {
         let (lent, home) = lend(Body::new(StreamBody::new(silent)));
         let mut lent = Box::pin(lent.collect());
         assert!(tokio::time::timeout(Duration::from_millis(1), &mut lent).await.is_err());
+        home.answered();
         drop(home);
         let failure = lent.await.map(|_| ()).unwrap_err();
         assert_eq!(failure.code(), tonic::Code::Cancelled);
