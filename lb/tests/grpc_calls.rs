@@ -278,7 +278,7 @@ async fn the_registrys_error_is_in_the_status(over: Over) {
 /// Every dial failed: at once, with the dials' errors.
 async fn unreachable_says_what_was_refused(over: Over) {
     let mut server = Server::start().await;
-    server.kill();
+    let _held = server.kill_for_good().await;
     let (script, _registry, watch) = Script::open();
     let channel = over.channel(watch);
     script.lists([server.port]);

@@ -76,7 +76,7 @@ impl Load {
 /// Rust peers 1: one dead and three live: no call fails, and the dead one is dialled at a bounded rate.
 async fn one_dead_and_three_live(over: Over) {
     let mut servers = servers(4).await;
-    servers[3].kill();
+    let _held = servers[3].kill_for_good().await;
     let (script, _registry, watch) = Script::open();
     let channel = over.channel(watch);
     script.lists(servers.iter().map(|server| server.port));
@@ -89,7 +89,7 @@ async fn one_dead_and_three_live(over: Over) {
     // One more dies under load: what it had in flight fails, and nothing after that.
     let load = Load::start(&channel, "sleep:1");
     load.more(200).await;
-    servers[2].kill();
+    let _held = servers[2].kill_for_good().await;
     ready(&channel, 2).await;
     load.more(200).await;
     let failed = load.end().await;

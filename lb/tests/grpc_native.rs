@@ -141,7 +141,7 @@ async fn connections_open_by_need_and_the_queue_is_bounded() {
     let mut queued = Vec::new();
     for n in 0..20 {
         let mut call = Box::pin(echo(channel.clone(), vec![n]));
-        assert!(futures_poll(&mut call).await.is_none(), "it waits");
+        assert!(so_far(&mut call).await.is_none(), "it waits");
         queued.push(call);
     }
     let status = echo(channel.clone(), "one too many").await.unwrap_err();
@@ -165,8 +165,8 @@ async fn connections_open_by_need_and_the_queue_is_bounded() {
     }
 }
 
-/// Polls once.
-async fn futures_poll<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Option<T> {
+/// What has come of it so far.
+async fn so_far<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Option<T> {
     tokio::time::timeout(Duration::from_millis(1), future).await.ok()
 }
 
@@ -330,7 +330,7 @@ async fn nothing_is_left_of_a_channel_with_several_connections() {
     }
 }
 
-/// A server that greets and then reads no more cannot keep a connection open that nobody needs.
+/// A connection that nobody needs is closed at once, whatever the server does.
 #[tokio::test]
 async fn an_idle_connection_closes_at_once() {
     let greeter = Greeter::start().await;

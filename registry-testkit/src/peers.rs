@@ -1,4 +1,4 @@
-//! Programs of other frameworks that meet callsign in the same registry, or are called by it: Go kit, gRPC-Go and Kratos,
+//! Programs of other frameworks that meet callsign in the same registry, or on the wire: Go kit, gRPC-Go and Kratos,
 //! built by `scripts/testbed peers` from `testbed/peers`.
 
 use std::io;
@@ -7,16 +7,6 @@ use std::process::Command;
 
 use crate::process::Program;
 use crate::testbed;
-
-/// gRPC-Go's own server of gRPC's interoperability tests, on a free port: it says `serving ADDRESS`, and ends with its
-/// stdin.
-///
-/// # Errors
-/// There are no peers, or they cannot be run.
-pub fn serve_interop() -> io::Result<Program> {
-    let mut command = Command::new(testbed::find("peers", "CALLSIGN_PEERS_BIN")?);
-    Program::spawn(command.args(["interop", "127.0.0.1:0"]))
-}
 
 /// A framework.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,4 +80,14 @@ impl Peer {
     pub fn call(self, registry: SocketAddr, service: &str, calls: usize) -> io::Result<Program> {
         self.run("call", registry, service, Some(&calls.to_string()))
     }
+}
+
+/// gRPC-Go's interop server, registered nowhere, with at most `streams` calls at the same time on each connection, or
+/// with as many as there are if that is 0. Says `serving ADDRESS`; when its stdin ends, it finishes what it has.
+///
+/// # Errors
+/// As [`Peer::watch`].
+pub fn interop(address: SocketAddr, streams: u32) -> io::Result<Program> {
+    let mut command = Command::new(testbed::find("peers", "CALLSIGN_PEERS_BIN")?);
+    Program::spawn(command.args(["interop", &address.to_string(), &streams.to_string()]))
 }

@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep};
 use tonic::Status;
 use tonic::body::Body;
 
+use super::lent::Home;
 use super::native::Place;
 use super::status;
 use super::transport::Connection;
@@ -53,8 +54,13 @@ pub(super) enum AnswerBody {
         body: Incoming,
         /// The call has it for as long as there is a body.
         _place: Place,
+        /// What is left of the request ends with it.
+        _request: Home,
     },
-    Endpoint(Body),
+    Endpoint {
+        body: Body,
+        _request: Home,
+    },
 }
 
 impl AnswerBody {
@@ -64,7 +70,7 @@ impl AnswerBody {
             Self::Native { body, .. } => Pin::new(body)
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(|error| Status::from_error(Box::new(error))))),
-            Self::Endpoint(body) => Pin::new(body).poll_frame(cx),
+            Self::Endpoint { body, .. } => Pin::new(body).poll_frame(cx),
         }
     }
 
@@ -72,7 +78,7 @@ impl AnswerBody {
         match self {
             Self::Empty => true,
             Self::Native { body, .. } => body.is_end_stream(),
-            Self::Endpoint(body) => body.is_end_stream(),
+            Self::Endpoint { body, .. } => body.is_end_stream(),
         }
     }
 
@@ -80,14 +86,8 @@ impl AnswerBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Native { body, .. } => body.size_hint(),
-            Self::Endpoint(body) => body.size_hint(),
+            Self::Endpoint { body, .. } => body.size_hint(),
         }
-    }
-}
-
-impl From<Body> for AnswerBody {
-    fn from(body: Body) -> Self {
-        Self::Endpoint(body)
     }
 }
 

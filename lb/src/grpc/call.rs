@@ -22,7 +22,7 @@ use crate::error::{NeverSent, PickError};
 use crate::picked::Picked;
 use crate::stats::Outcome;
 
-/// How often a call is begun that never left. Each time its connection closed at that very moment.
+/// How often a call is begun that never left. Each time its connection closed at that very moment, or had no place for it.
 const MOST: usize = 16;
 /// How often a call is begun anew because a server refused it. A server that is overloaded refuses streams too, and must
 /// not get each of them many times over (gRFC A6, "transparent retries").

@@ -1,8 +1,10 @@
 //! A request body that can be had back as it was, so that a request which no server has looked at can be sent
-//! elsewhere; and that remembers its own failure, which HTTP/2 has no way to report.
+//! elsewhere; that remembers its own failure, which HTTP/2 has no way to report; and that ends with its call.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -22,27 +24,44 @@ pub(super) enum Returned {
     Failed(Status),
 }
 
-/// Where a body that was lent out is waited for.
-pub(super) struct Home(oneshot::Receiver<Returned>);
+/// Where a body that was lent out is waited for. When this is dropped after the answer has begun the call is over, and so is
+/// the body: hyper resets no stream whose answer nobody wants any more while its request goes on.
+pub(super) struct Home {
+    way: oneshot::Receiver<Returned>,
+    answered: Arc<AtomicBool>,
+}
 
 impl Home {
+    /// The call has its answer: nobody will want the body back.
+    pub(super) fn answered(&self) {
+        self.answered.store(true, Ordering::Relaxed);
+    }
+
     /// What has come back; `None` if the body is still out, or could not be kept whole.
     pub(super) fn look(&mut self) -> Option<Returned> {
-        self.0.try_recv().ok()
+        self.way.try_recv().ok()
     }
 
     /// Waits until it is let go of.
     pub(super) async fn wait(&mut self) -> Option<Returned> {
-        (&mut self.0).await.ok()
+        (&mut self.way).await.ok()
     }
 }
 
 /// Lends a body out.
 pub(super) fn lend(body: Body) -> (Lent, Home) {
     let (way, home) = oneshot::channel();
-    let lent =
-        Lent { rest: Some(body), read: VecDeque::new(), size: 0, whole: true, begun: false, way: Some(way) };
-    (lent, Home(home))
+    let answered = Arc::<AtomicBool>::default();
+    let lent = Lent {
+        rest: Some(body),
+        read: VecDeque::new(),
+        size: 0,
+        whole: true,
+        begun: false,
+        way: Some(way),
+        answered: Arc::clone(&answered),
+    };
+    (lent, Home { way: home, answered })
 }
 
 /// A body that is lent out.
@@ -55,6 +74,7 @@ pub(super) struct Lent {
     /// Whether it was asked for a frame.
     begun: bool,
     way: Option<oneshot::Sender<Returned>>,
+    answered: Arc<AtomicBool>,
 }
 
 impl Lent {
@@ -102,9 +122,16 @@ impl http_body::Body for Lent {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         self.begun = true;
-        // Once the call has its answer nobody wants it back.
-        if self.whole && self.way.as_ref().is_none_or(oneshot::Sender::is_closed) {
+        let is_over = self.way.as_mut().is_some_and(|way| way.poll_closed(cx).is_ready());
+        let answered = self.answered.load(Ordering::Relaxed);
+        if self.whole && answered {
             self.forget();
+        }
+        // Before that hyper resets it. Where the head has not left yet a reset of ours would leave h2 with a stream less and
+        // nobody told who waits for one.
+        if is_over && answered {
+            self.rest = None;
+            return Poll::Ready(Some(Err(given_up())));
         }
         let Some(body) = &mut self.rest else { return Poll::Ready(None) };
         let polled = Pin::new(body).poll_frame(cx);
@@ -127,6 +154,13 @@ impl http_body::Body for Lent {
     fn size_hint(&self) -> SizeHint {
         self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), http_body::Body::size_hint)
     }
+}
+
+/// Has hyper reset the stream, as one that was cancelled.
+fn given_up() -> Status {
+    let mut status = Status::cancelled("the call is over");
+    status.set_source(Arc::new(h2::Error::from(h2::Reason::CANCEL)));
+    status
 }
 
 impl Drop for Lent {
@@ -165,6 +199,8 @@ impl http_body::Body for Again {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http_body_util::{BodyExt, StreamBody};
 
     use super::*;
@@ -212,18 +248,19 @@ mod tests {
             drop(lent);
             assert!(matches!(home.wait().await, Some(Returned::Whole { begun: told, .. }) if told == begun));
         }
-        let (way, home) = oneshot::channel();
-        let mut lent = Lent {
-            rest: Some(hello()),
-            read: VecDeque::new(),
-            size: 0,
-            whole: true,
-            begun: false,
-            way: Some(way),
-        };
+        let (mut lent, home) = lend(hello());
         assert!(lent.frame().await.unwrap().is_ok() && lent.read.len() == 1);
-        drop(home);
+        home.answered();
         assert!(lent.frame().await.unwrap().is_ok() && lent.read.is_empty());
+        // And ends with its call, also while it waits for its next frame.
+        let silent = tokio_stream::pending::<Result<Frame<Bytes>, Status>>();
+        let (lent, home) = lend(Body::new(StreamBody::new(silent)));
+        let mut lent = Box::pin(lent.collect());
+        assert!(tokio::time::timeout(Duration::from_millis(1), &mut lent).await.is_err());
+        home.answered();
+        drop(home);
+        let failure = lent.await.map(|_| ()).unwrap_err();
+        assert_eq!(failure.code(), tonic::Code::Cancelled);
     }
 
     #[tokio::test]

@@ -118,7 +118,10 @@ impl TonicConnection {
         let copy = head.clone();
         let (body, home) = lend(body);
         match channel.call(Request::from_parts(head, Body::new(body))).await {
-            Ok(answer) => Ok(answer.map(AnswerBody::from)),
+            Ok(answer) => {
+                home.answered();
+                Ok(answer.map(|body| AnswerBody::Endpoint { body, _request: home }))
+            }
             Err(error) => Err(fate::of(error.into(), copy, home, || self.lifeline.cut()).await),
         }
     }

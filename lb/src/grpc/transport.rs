@@ -55,7 +55,7 @@ pub(super) enum Fate {
 /// How it is known that no server has looked at a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Proof {
-    /// It never left: its connection had closed before.
+    /// It never left: its connection had closed before, or had no place for it.
     NeverLeft,
     /// The server says so: it refused the stream, or went away and named the last one that it had looked at.
     Refused,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use callsign_core::{Instance, InstanceWatch};
 use callsign_lb::grpc::{Channel, ChannelBuilder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -190,6 +190,20 @@ impl Server {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
+    }
+
+    /// The same for good: nobody else is given its port, in some other test, for as long as the socket is held.
+    pub(crate) async fn kill_for_good(&mut self) -> TcpSocket {
+        self.kill();
+        let mut held = None;
+        super::eventually("the port is free", || {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.set_reuseaddr(true).unwrap();
+            held = socket.bind(([127, 0, 0, 1], self.port).into()).is_ok().then_some(socket);
+            held.is_some()
+        })
+        .await;
+        held.unwrap()
     }
 
     /// Asks it to end: it says GOAWAY, and finishes what it has.

@@ -204,8 +204,9 @@ enum Inner {
 }
 
 /// A TLS server has no words for who speaks in the clear: it sends an alert or just closes.
-const SPEAKS_TLS: &str = "the server speaks TLS";
-const CLOSED: &str = "the server closed the connection without a word: it went away, or it speaks TLS";
+const SPEAKS_TLS: &str = "the server speaks TLS: ask for it";
+const CLOSED: &str =
+    "the server closed the connection without a word: it went away, or it speaks TLS, which is asked for";
 #[cfg(all(feature = "tls", unix))]
 const UNIX_TLS: &str = "a socket in the file system is not reached over TLS";
 /// How a TLS alert begins: its content type and the protocol's major version.
@@ -252,7 +253,7 @@ impl Stream {
     }
 
     fn advise(&self, what: &str) -> String {
-        format!("{what}: {}", self.words.with_tls)
+        format!("{what} {}", self.words.with_tls)
     }
 
     /// A server that closes at once may have said why: that is still to be read, so a write into the void succeeds.

@@ -3,7 +3,7 @@
 /// What can be done. Each is the end of a sentence.
 #[derive(Debug)]
 pub(super) struct Words {
-    /// How TLS is asked for.
+    /// How TLS is asked for: the end of "asked for".
     pub(super) with_tls: &'static str,
     /// How it is not asked for.
     #[cfg(feature = "tls")]
@@ -24,7 +24,7 @@ pub(super) struct Words {
 
 /// For a registry, which is set up by its URL.
 pub(super) static REGISTRY: Words = Words {
-    with_tls: "ask for it with +tls in the URL's scheme",
+    with_tls: "with +tls in the URL's scheme",
     #[cfg(feature = "tls")]
     without_tls: "leave +tls out of the URL's scheme",
     #[cfg(feature = "tls")]
@@ -39,7 +39,7 @@ pub(super) static REGISTRY: Words = Words {
 
 /// For an instance of a service, which is set up by its registration and the program that calls it.
 pub(super) static INSTANCE: Words = Words {
-    with_tls: "register it with the protocol grpcs, or ask for TLS to all instances",
+    with_tls: "by the protocol grpcs in its registration, or for all instances",
     #[cfg(feature = "tls")]
     without_tls: "register it without the protocol grpcs, and do not ask for TLS to all instances",
     #[cfg(feature = "tls")]

@@ -3,37 +3,34 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 
 	"google.golang.org/grpc"
-	// Servers decompress what names it.
+	// It decompresses what names it.
 	_ "google.golang.org/grpc/encoding/gzip"
 	"google.golang.org/grpc/interop"
-	"google.golang.org/grpc/interop/grpc_testing"
+	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 )
 
-// gRPC-Go's own server of the interoperability tests, until stdin ends; it says where it serves.
-func serveInterop(address string) error {
+// serveInterop runs the server of gRPC's interop tests until stdin ends, and then gracefully to its end. It allows so many
+// calls at the same time on each connection, or as many as there are if that is 0.
+func serveInterop(address string, streams int) error {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return err
 	}
-	server := grpc.NewServer()
-	grpc_testing.RegisterTestServiceServer(server, interop.NewTestServer())
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
-	fmt.Println("serving", listener.Addr())
-	ended := make(chan struct{})
+	most := uint32(math.MaxUint32)
+	if streams > 0 {
+		most = uint32(streams)
+	}
+	server := grpc.NewServer(grpc.MaxConcurrentStreams(most))
+	testgrpc.RegisterTestServiceServer(server, interop.NewTestServer())
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
-		close(ended)
-	}()
-	select {
-	case err := <-failed:
-		return err
-	case <-ended:
 		server.GracefulStop()
-		return nil
-	}
+	}()
+	fmt.Println("serving", listener.Addr())
+	return server.Serve(listener)
 }

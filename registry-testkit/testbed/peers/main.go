@@ -4,7 +4,7 @@
 //	peers follow  HOW ENDPOINT SERVICE            every set of addresses that is seen
 //	peers serve   HOW ENDPOINT SERVICE ADDRESS    the book service, registered until stdin ends
 //	peers call    HOW ENDPOINT SERVICE CALLS      calls of that service, and who answered
-//	peers interop ADDRESS                         gRPC-Go's server of the interoperability tests
+//	peers interop ADDRESS STREAMS                 gRPC-Go's interop server, until stdin ends; registered nowhere
 //
 // In etcd HOW is "gokit" (Go kit's sd/etcdv3), "grpc" (gRPC-Go's naming) or, to watch, "raw" (etcd's own client); in
 // Consul "gokit-consul" (Go kit's sd/consul), "kratos" or, to watch, "consul" (Consul's own client); in
@@ -43,11 +43,15 @@ func main() {
 }
 
 func run(args []string) error {
-	if len(args) == 2 && args[0] == "interop" {
-		return serveInterop(args[1])
+	if len(args) == 3 && args[0] == "interop" {
+		streams, err := strconv.Atoi(args[2])
+		if err != nil {
+			return err
+		}
+		return serveInterop(args[1], streams)
 	}
 	if len(args) < 4 {
-		return fmt.Errorf("usage: peers watch|follow|serve|call HOW ENDPOINT SERVICE ..., or peers interop ADDRESS")
+		return fmt.Errorf("usage: peers watch|follow|serve|call HOW ENDPOINT SERVICE ...")
 	}
 	begun := time.Now()
 	verb, how, endpoint, service, rest := args[0], args[1], args[2], args[3], args[4:]

@@ -149,8 +149,8 @@ impl NativeConnection {
         let mut failed = match answer.await {
             Ok(answer) => {
                 awaits.answered();
-                let (head, body) = answer.into_parts();
-                return Ok(Response::from_parts(head, AnswerBody::Native { body, _place: place }));
+                home.answered();
+                return Ok(answer.map(|body| AnswerBody::Native { body, _place: place, _request: home }));
             }
             Err(failed) => failed,
         };

@@ -1,5 +1,4 @@
-//! The messages of gRPC's interoperability tests, `grpc.testing.TestService`, as far as these use them: by their tags in
-//! grpc/proto/grpc/testing/messages.proto.
+//! The messages of gRPC's interop tests, `grpc/testing/messages.proto`, as far as they are used.
 
 use prost::Message;
 
@@ -13,8 +12,8 @@ pub(crate) struct Payload {
 }
 
 impl Payload {
-    pub(crate) fn of(size: usize) -> Self {
-        Self { body: vec![0; size] }
+    pub(crate) fn zeros(size: usize) -> Option<Self> {
+        Some(Self { body: vec![0; size] })
     }
 }
 
@@ -43,35 +42,45 @@ pub(crate) struct SimpleResponse {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct StreamingInputCallRequest {
+pub(crate) struct InputRequest {
     #[prost(message, optional, tag = "1")]
     pub(crate) payload: Option<Payload>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct StreamingInputCallResponse {
+pub(crate) struct InputResponse {
     #[prost(int32, tag = "1")]
     pub(crate) aggregated_payload_size: i32,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct ResponseParameters {
+pub(crate) struct Parameters {
     #[prost(int32, tag = "1")]
     pub(crate) size: i32,
+    #[prost(int32, tag = "2")]
+    pub(crate) interval_us: i32,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct StreamingOutputCallRequest {
+pub(crate) struct OutputRequest {
     #[prost(message, repeated, tag = "2")]
-    pub(crate) response_parameters: Vec<ResponseParameters>,
+    pub(crate) response_parameters: Vec<Parameters>,
     #[prost(message, optional, tag = "3")]
     pub(crate) payload: Option<Payload>,
     #[prost(message, optional, tag = "7")]
     pub(crate) response_status: Option<EchoStatus>,
 }
 
+impl OutputRequest {
+    /// Asks for messages of these sizes, and has one of its own.
+    pub(crate) fn new(sizes: &[i32], payload: usize) -> Self {
+        let response_parameters = sizes.iter().map(|&size| Parameters { size, interval_us: 0 }).collect();
+        Self { response_parameters, payload: Payload::zeros(payload), response_status: None }
+    }
+}
+
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct StreamingOutputCallResponse {
+pub(crate) struct OutputResponse {
     #[prost(message, optional, tag = "1")]
     pub(crate) payload: Option<Payload>,
 }
