@@ -94,8 +94,10 @@ where
             tokio::select! {
                 changed = self.watch.changed(), if open => match changed {
                     Ok(snapshot) => {
-                        self.roster.apply(&snapshot, Instant::now());
-                        (news.any, news.urgent) = (true, true);
+                        // Where nothing is ready there is something to say about why in any case.
+                        if self.roster.apply(&snapshot, Instant::now()) || self.board.set.load().is_empty() {
+                            (news.any, news.urgent) = (true, true);
+                        }
                     }
                     Err(_) => {
                         open = false;

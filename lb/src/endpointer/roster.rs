@@ -156,8 +156,9 @@ impl<E> Roster<E> {
         self
     }
 
-    /// Takes a snapshot in: what stays keeps its endpoint, what is new is to be dialled, what is gone is let go.
-    pub(super) fn apply(&mut self, snapshot: &Snapshot, now: Instant) {
+    /// Takes a snapshot in: what stays keeps its endpoint, what is new is to be dialled, what is gone is let go. Returns
+    /// whether another set may be ready now: not where there is only something to dial.
+    pub(super) fn apply(&mut self, snapshot: &Snapshot, now: Instant) -> bool {
         self.pending = snapshot.freshness().is_pending();
         self.unreadable = snapshot.freshness().error().cloned();
         let (mut new, mut changed, mut gone) = (Vec::new(), Vec::new(), Vec::new());
@@ -188,6 +189,7 @@ impl<E> Roster<E> {
         }
         new.extend(listed.cloned());
         self.filtered = snapshot.len() - kept - new.len();
+        let concerns = !gone.is_empty() || !changed.is_empty();
         for id in gone {
             self.remove(&id);
         }
@@ -197,6 +199,7 @@ impl<E> Roster<E> {
         for listed in new {
             self.insert(listed, now);
         }
+        concerns
     }
 
     /// The latest set has been published.
