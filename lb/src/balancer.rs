@@ -184,6 +184,10 @@ impl<E, P: Policy> Balancer<E, P> {
             let choice = Choice { numbers, call: &closed, now };
             let chosen = self.shared.policy.pick(&picker.table, &mut self.local, &choice);
             let Some(slot) = chosen.and_then(|index| slots.get(index)) else { break };
+            if call.avoids(slot.number()) {
+                // What is closed has pushed it out of the call's memory.
+                break;
+            }
             match slot.begin(measure) {
                 Some(picked) => return Ok(picked),
                 None => closed.avoid_number(slot.number()),

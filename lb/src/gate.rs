@@ -1,7 +1,6 @@
 //! [`Gate`]: whether calls are let through to an instance, for all who hold some ready set with it.
 
-use std::sync::atomic::{AtomicU8, Ordering};
-
+use crate::atomic::{AtomicU8, Ordering};
 use crate::stats::Outcome;
 
 /// How far a [`Gate`] is open.
@@ -48,7 +47,7 @@ impl Gate {
     }
 
     pub(crate) fn set(&self, opening: Opening) {
-        self.0.store(opening as u8, Ordering::Release);
+        self.0.swap(opening as u8, Ordering::AcqRel);
     }
 
     /// Whether a call is let through.

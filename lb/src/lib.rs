@@ -7,6 +7,7 @@
 //!
 //! The crate knows no registry: everything it learns comes from the watch.
 
+mod atomic;
 mod balancer;
 mod call;
 mod clock;
@@ -24,6 +25,8 @@ mod ready;
 mod retry;
 mod slot;
 mod stats;
+#[cfg(test)]
+mod stats_tests;
 
 pub use balancer::Balancer;
 pub use call::{Call, Key};

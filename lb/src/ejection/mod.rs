@@ -145,6 +145,14 @@ impl Ejector {
         }
     }
 
+    /// Whether it has nothing to decide until somebody is suspected.
+    pub(crate) fn is_idle(&self) -> bool {
+        match self {
+            Self::Relative(by) => by.is_idle(),
+            Self::Outliers(_) => false,
+        }
+    }
+
     /// When it is to look again, whatever happens.
     pub(crate) fn next_wake(&self) -> Option<Instant> {
         match self {

@@ -71,7 +71,14 @@ impl Relative {
 
     /// Whether a member is not to be in the ready set.
     pub(super) fn is_out(&self, number: u64) -> bool {
-        self.entries.get(&number).is_some_and(|entry| matches!(entry.state, State::Out(_)))
+        // Mostly there are none, and then nothing is to be hashed.
+        !self.entries.is_empty()
+            && self.entries.get(&number).is_some_and(|entry| matches!(entry.state, State::Out(_)))
+    }
+
+    /// Whether nobody was left out, of those that are there.
+    pub(super) fn is_idle(&self) -> bool {
+        self.entries.is_empty()
     }
 
     /// When somebody's time is over next.

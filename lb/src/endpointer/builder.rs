@@ -48,6 +48,8 @@ struct News {
     any: bool,
     /// Something may have to leave the set, which is not put off.
     urgent: bool,
+    /// Somebody fails.
+    suspected: bool,
 }
 
 impl<E, F> Builder<E, F>
@@ -62,7 +64,7 @@ where
         let mut keys: HashMap<Id, Key> = HashMap::new();
         let mut open = true;
         let mut not_before = Instant::now();
-        let mut news = News { any: true, urgent: true };
+        let mut news = News { any: true, urgent: true, suspected: false };
         let (mut look_at, mut look_not_before) = (None, Instant::now());
         let first = self.watch.snapshot();
         self.roster.apply(&first, Instant::now());
@@ -81,11 +83,10 @@ where
                 }
                 look_at = None;
                 look_not_before = Instant::now() + LOOK;
-                news = News { any: true, urgent: true };
+                news = News { any: true, urgent: true, suspected: true };
             }
             if news.any && (news.urgent || Instant::now() >= not_before) {
-                news = News::default();
-                let size = self.publish();
+                let size = self.publish(std::mem::take(&mut news).suspected);
                 not_before = Instant::now() + if size < LARGE { Duration::ZERO } else { GROWTH };
             }
             let publish_at = news.any.then_some(not_before);
@@ -93,13 +94,15 @@ where
             tokio::select! {
                 changed = self.watch.changed(), if open => match changed {
                     Ok(snapshot) => {
-                        self.roster.apply(&snapshot, Instant::now());
-                        news = News { any: true, urgent: true };
+                        // Where nothing is ready there is something to say about why in any case.
+                        if self.roster.apply(&snapshot, Instant::now()) || self.board.set.load().is_empty() {
+                            (news.any, news.urgent) = (true, true);
+                        }
                     }
                     Err(_) => {
                         open = false;
                         self.roster.close();
-                        news = News { any: true, urgent: true };
+                        (news.any, news.urgent) = (true, true);
                     }
                 },
                 Some(told) = self.told.recv() => {
@@ -126,7 +129,7 @@ where
                 () = until(wake_at) => {}
             }
             if self.roster.wake(Instant::now()) {
-                news = News { any: true, urgent: true };
+                (news.any, news.urgent) = (true, true);
             }
         }
     }
@@ -172,8 +175,8 @@ where
     }
 
     /// Publishes if there is a change, and returns how many endpoints are ready.
-    fn publish(&mut self) -> usize {
-        self.roster.judge(Instant::now());
+    fn publish(&mut self, suspected: bool) -> usize {
+        self.roster.judge(suspected, Instant::now());
         let set = self.roster.ready_set();
         let size = set.len();
         self.board.publish(set);

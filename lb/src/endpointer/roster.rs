@@ -156,8 +156,9 @@ impl<E> Roster<E> {
         self
     }
 
-    /// Takes a snapshot in: what stays keeps its endpoint, what is new is to be dialled, what is gone is let go.
-    pub(super) fn apply(&mut self, snapshot: &Snapshot, now: Instant) {
+    /// Takes a snapshot in: what stays keeps its endpoint, what is new is to be dialled, what is gone is let go. Returns
+    /// whether another set may be ready now: not where there is only something to dial.
+    pub(super) fn apply(&mut self, snapshot: &Snapshot, now: Instant) -> bool {
         self.pending = snapshot.freshness().is_pending();
         self.unreadable = snapshot.freshness().error().cloned();
         let (mut new, mut changed, mut gone) = (Vec::new(), Vec::new(), Vec::new());
@@ -188,6 +189,7 @@ impl<E> Roster<E> {
         }
         new.extend(listed.cloned());
         self.filtered = snapshot.len() - kept - new.len();
+        let concerns = !gone.is_empty() || !changed.is_empty();
         for id in gone {
             self.remove(&id);
         }
@@ -197,6 +199,7 @@ impl<E> Roster<E> {
         for listed in new {
             self.insert(listed, now);
         }
+        concerns
     }
 
     /// The latest set has been published.
@@ -381,9 +384,10 @@ impl<E> Roster<E> {
         self.ejector.as_ref().and_then(Ejector::next_wake).is_some_and(|at| at <= now)
     }
 
-    /// Decides anew which instances are left out because they fail.
-    pub(super) fn judge(&mut self, now: Instant) {
-        if let Some(mut ejector) = self.ejector.take() {
+    /// Decides anew which instances are left out because they fail: if somebody is suspected, or has been.
+    pub(super) fn judge(&mut self, suspected: bool, now: Instant) {
+        // Among ten thousand a change that concerns nobody who fails should not cost a look at all of them.
+        if let Some(mut ejector) = self.ejector.take_if(|ejector| suspected || !ejector.is_idle()) {
             let best = self.ready().map(|(tier, _)| tier).min();
             let pool = self.ready().filter(|(tier, _)| Some(*tier) == best);
             let pool: Vec<_> = pool.map(|(_, slot)| (slot.number(), Arc::clone(slot.stats()))).collect();
@@ -399,10 +403,18 @@ impl<E> Roster<E> {
 
     /// What can be picked now.
     pub(super) fn ready_set(&self) -> ReadySet<E> {
-        let best = self.ready().map(|(tier, _)| tier).min();
         let is_out = |slot: &Slot<E>| self.ejector.as_ref().is_some_and(|by| by.is_out(slot.number()));
-        let slots = self.ready().filter(|(tier, slot)| Some(*tier) == best && !is_out(slot));
-        let slots: Vec<_> = slots.map(|(_, slot)| Arc::clone(slot)).collect();
+        let (mut best, mut slots) = (usize::MAX, Vec::new());
+        // In one pass: each entry is in a place of its own in memory.
+        for (tier, slot) in self.ready() {
+            if tier < best {
+                best = tier;
+                slots.clear();
+            }
+            if tier == best && !is_out(slot) {
+                slots.push(Arc::clone(slot));
+            }
+        }
         let lack = if slots.is_empty() { self.lack() } else { Lack::Connecting(0, None) };
         ReadySet::new(self.service.clone(), slots, lack)
     }

@@ -39,7 +39,8 @@ impl Scene {
         loop {
             let snapshot = self.watch.snapshot();
             if wanted(&snapshot) {
-                return self.roster.apply(&snapshot, Instant::now());
+                self.roster.apply(&snapshot, Instant::now());
+                return;
             }
             self.watch.changed().await.unwrap();
         }

@@ -122,14 +122,15 @@ impl<P: Policy> Policy for SlowStart<P> {
                 return Some(index);
             }
             call.avoid_number(*choice.numbers.get(index)?);
-            let choice = Choice { call: &call, now: Some(now), ..*choice };
-            match self.policy.pick(&table.table, &mut local.local, &choice) {
-                Some(other) => index = other,
-                None => break,
+            let elsewhere = Choice { call: &call, now: Some(now), ..*choice };
+            match self.policy.pick(&table.table, &mut local.local, &elsewhere) {
+                // What is avoided here may have pushed out of the call's memory what it has tried.
+                Some(other) if choice.allows(other) => index = other,
+                _ => break,
             }
         }
         // Only new ones are left: better one of them than none.
-        Some(if choice.allows(index) { index } else { first })
+        Some(index)
     }
 }
 
