@@ -38,7 +38,7 @@ fn main() -> Result<()> {
 fn all(runtime: &Runtime, file: &str, quick: bool) -> Result<()> {
     let mut figures = Figures::default();
     for size in SIZES {
-        picks(runtime, size, if quick { 40 } else { 250 }, &mut figures)?;
+        picks(runtime, size, if quick { 40 } else { 150 }, &mut figures)?;
     }
     instructions::measure(runtime, &mut figures)?;
     updates::measure(&mut figures, if quick { 40 } else { 200 })?;

@@ -15,7 +15,7 @@ const CHUNKS: u32 = 6;
 const WARMTH: Duration = Duration::from_millis(4);
 /// Batches that count of one contestant in one round, and how long that may take where another program has a processor.
 const BATCHES: usize = 3;
-const PATIENCE: Duration = Duration::from_millis(4);
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// A runner and how many picks fill a grain.
 struct Lane {

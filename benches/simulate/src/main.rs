@@ -6,8 +6,16 @@ use callsign_bench_figures::{Figures, Result};
 use callsign_lb::{Ejection, NamedPolicy};
 use callsign_simulator::{Contender, Report, Scenario, run};
 
+/// Their names, and what they are called in `NamedPolicy`.
+const POLICIES: [(&str, &str); 5] = [
+    ("RoundRobin", "round_robin"),
+    ("Random", "random"),
+    ("P2cPending", "p2c"),
+    ("P3cEwma::peak", "peak_ewma"),
+    ("P3cEwma", "p3c_ewma"),
+];
 /// Runs of each, with other random numbers.
-const SEEDS: u64 = 3;
+const SEEDS: u64 = 5;
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -20,10 +28,10 @@ fn main() -> Result<()> {
     }
     let mut figures = Figures::default();
     for (case, scenario) in &scenarios {
-        for policy in ["round_robin", "random", "p2c", "peak_ewma", "p3c_ewma"] {
+        for (name, policy) in POLICIES {
             let plain = Contender::new(policy.parse::<NamedPolicy>()?);
             let ejecting = plain.clone().with_ejection(Ejection::default());
-            for (who, contender) in [(policy.to_owned(), plain), (format!("{policy} + ejection"), ejecting)] {
+            for (who, contender) in [(name.to_owned(), plain), (format!("{name} + ejection"), ejecting)] {
                 let seeds = if quick { 1 } else { SEEDS };
                 let reports = (1..=seeds).map(|seed| run(scenario, &contender, seed));
                 let reports = reports.collect::<Result<Vec<_>>>()?;
