@@ -10,7 +10,7 @@ mod instructions;
 mod race;
 mod updates;
 
-#[allow(dead_code, unexpected_cfgs, reason = "a registry by script, as the tests of the balancer have it")]
+#[allow(unexpected_cfgs, reason = "a registry by script, as the tests of the balancer have it")]
 #[path = "../../../lb/tests/support/mod.rs"]
 mod support;
 

@@ -13,7 +13,7 @@ const GRAINS: u32 = 16;
 const CHUNKS: u32 = 6;
 /// What a contestant needs was thrown out of the caches by the others: it gets so many instances back, for so long at most.
 const WARMTH: Duration = Duration::from_millis(4);
-/// Batches that count of one contestant in one round, and how long that may take where another program has a processor.
+/// Batches of one contestant in one round, and how long those of two threads may take where another program has a processor.
 const BATCHES: usize = 3;
 const PATIENCE: Duration = Duration::from_millis(20);
 
@@ -107,11 +107,13 @@ fn alone(mut lanes: Vec<Lane>, instances: usize, rounds: usize) -> Vec<Vec<f64>>
     for _ in 0..rounds {
         for (lane, samples) in lanes.iter_mut().zip(&mut samples) {
             lane.warm(instances);
-            let begun = Instant::now();
-            for _ in 0..CHUNKS * GRAINS {
-                lane.grain();
+            for _ in 0..BATCHES {
+                let begun = Instant::now();
+                for _ in 0..CHUNKS * GRAINS {
+                    lane.grain();
+                }
+                samples.push(each(begun.elapsed(), lane.grain));
             }
-            samples.push(each(begun.elapsed(), lane.grain));
         }
     }
     samples

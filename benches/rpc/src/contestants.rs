@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use callsign_bench_figures::{Result, process_time, quantile};
 use callsign_core::{InstanceWatch, RegistryUrl, fixed};
-use callsign_lb::P3cEwma;
+use callsign_lb::RoundRobin;
 use callsign_lb::grpc::Channel;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -143,10 +143,10 @@ pub(crate) async fn all(server: SocketAddr) -> Result<Vec<Contestant>> {
     let endpoint = || Endpoint::try_from(format!("http://{server}"));
     let registry = fixed::open(&RegistryUrl::parse(&format!("static:bench={server}"))?)?;
     let watch: InstanceWatch = registry.watch(&"bench".parse()?);
-    let native = Channel::builder(watch.clone()).build();
-    let heeding = Channel::builder(watch.clone()).policy(P3cEwma::default()).build();
+    let plain = Channel::builder(watch.clone()).build();
+    let turns = Channel::builder(watch.clone()).policy(RoundRobin::default()).build();
     let adaptor = Channel::builder(watch).endpoint(|_, endpoint| endpoint).build();
-    for channel in [&native, &heeding, &adaptor] {
+    for channel in [&plain, &turns, &adaptor] {
         channel.endpoints().wait_for(|set| !set.is_empty()).await;
     }
     Ok(vec![
@@ -156,8 +156,8 @@ pub(crate) async fn all(server: SocketAddr) -> Result<Vec<Contestant>> {
             "tonic balance_list",
             tonic::transport::Channel::balance_list([endpoint()?].into_iter()),
         ),
-        Contestant::new("callsign Channel", native),
-        Contestant::new("callsign Channel, P3cEwma", heeding),
+        Contestant::new("callsign Channel", plain),
+        Contestant::new("callsign Channel, round robin", turns),
         Contestant::new("callsign Channel on tonic's", adaptor),
     ])
 }

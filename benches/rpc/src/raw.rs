@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::body::Body;
 use tower_service::Service;
@@ -30,7 +31,7 @@ impl Raw {
         stream.set_nodelay(true)?;
         let (requests, connection) =
             Builder::new(TokioExecutor::new()).handshake(TokioIo::new(stream)).await?;
-        let connection = AbortOnDropHandle::new(tokio::spawn(async {
+        let connection = AbortOnDropHandle::new(Handle::current().spawn(async {
             let _ = connection.await;
         }));
         let authority = address.to_string().parse()?;
