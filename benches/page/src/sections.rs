@@ -65,6 +65,18 @@ pub(crate) fn page(measured: &Measured, goals: &[Goal], about: &[String], plots:
             ("dials for a new one", "dials of a new instance", many),
         ],
     );
+    text += "\nPicks by round robin on another thread, in batches of 16, ns each:\n\n";
+    let (quiet, changes) = ("10000 instances, quiet", "10000 instances, changes");
+    text += &table(
+        &measured.picks,
+        "",
+        &[
+            ("nothing changes: median", "median of picks", quiet),
+            ("p99.9", "p99.9 of picks", quiet),
+            ("a change every 2 ms: median", "median of picks", changes),
+            ("p99.9", "p99.9 of picks", changes),
+        ],
+    );
     text += CALLS;
     let (one, two, tasks) = ("one at a time, one thread", "one at a time, two threads", "64 tasks");
     text += &plot(

@@ -4,16 +4,17 @@
 use std::hint::black_box;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, RwLock};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use callsign_bench_figures::{Figures, Result, thread_time};
+use callsign_bench_figures::{Figures, Result, quantile, thread_time};
 use callsign_core::{Instance, InstanceWatch, Removal, Update};
 use callsign_lb::{
     Balancer, Endpointer, Maglev, P2cPending, P3cEwma, Policy, RoundRobin, WeightedRandom, WeightedRoundRobin,
 };
 #[cfg(feature = "pingora")]
 use futures_util::FutureExt;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::instances::{DIALS, endpoints, instance, listed};
 use crate::support::Script;
@@ -29,7 +30,8 @@ pub(crate) fn measure(figures: &mut Figures, changes: usize) -> Result<()> {
     // All that follows it has this one.
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut on = Changes { script, watch, changes, figures };
+        let mut on =
+            Changes { script: script.clone(), watch: watch.clone(), changes, figures: &mut *figures };
         on.by("endpoints alone", |_| ()).await?;
         on.by("round robin", balanced(RoundRobin::default())).await?;
         on.by("P2cPending", balanced(P2cPending::default())).await?;
@@ -38,6 +40,7 @@ pub(crate) fn measure(figures: &mut Figures, changes: usize) -> Result<()> {
         on.by("weighted random", balanced(WeightedRandom::default())).await?;
         on.by("Maglev", balanced(Maglev::default())).await
     })?;
+    stalls(&runtime, &script, &watch, figures)?;
     drop(registry);
     kit(figures, changes);
     #[cfg(feature = "pingora")]
@@ -98,6 +101,45 @@ impl Changes<'_> {
 
 fn put(instance: Instance) -> Update {
     Update::Delta { put: vec![instance], gone: vec![] }
+}
+
+/// Picks of a batch: short enough for one wait to be seen in it.
+const BATCH: u32 = 16;
+const LASTS: Duration = Duration::from_millis(400);
+
+/// How long picks take on another thread, while nothing changes and while something does every 2 ms.
+fn stalls(runtime: &Runtime, script: &Script, watch: &InstanceWatch, figures: &mut Figures) -> Result<()> {
+    let endpoints = runtime.block_on(endpoints(watch.clone(), SIZE))?;
+    let balancer = Balancer::new(endpoints, RoundRobin::default());
+    for (case, changing) in [("10000 instances, quiet", false), ("10000 instances, changes", true)] {
+        let mut balancer = balancer.clone();
+        let picker = thread::spawn(move || {
+            let (mut times, begun) = (Vec::with_capacity(1 << 22), Instant::now());
+            while begun.elapsed() < LASTS {
+                let batch = Instant::now();
+                for _ in 0..BATCH {
+                    black_box(balancer.pick().is_ok());
+                }
+                times.push(batch.elapsed().as_nanos() as f64 / f64::from(BATCH));
+            }
+            times
+        });
+        runtime.block_on(async {
+            let mut weight = 4;
+            while !picker.is_finished() {
+                if changing {
+                    weight ^= 1;
+                    script.says(Ok(put(instance(SIZE / 2)?.with_weight(weight))));
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+        })?;
+        let times = picker.join().map_err(|_| "the picker panicked")?;
+        figures.count("median of picks", case, "round robin", "ns", quantile(&times, 0.5));
+        figures.count("p99.9 of picks", case, "round robin", "ns", quantile(&times, 0.999));
+    }
+    Ok(())
 }
 
 /// Go kit's way: a new list from the map of all endpoints, put in under the lock.
