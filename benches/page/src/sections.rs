@@ -223,6 +223,5 @@ every 2 s. The test `bounds` of `simulator/` holds the first two to their bounds
 
 const REGISTRIES: &str = "## A change in a registry
 
-How soon it is seen, and what that costs, is measured by `scripts/bench --registries`, which takes an hour: [the
-figures](../benches/README.md#registries).
+How soon it is seen, and what that costs, is measured by `scripts/bench --registries`: [the figures](../benches/README.md#registries).
 ";
