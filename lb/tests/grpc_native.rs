@@ -121,8 +121,8 @@ fn hang(channel: &Channel, count: usize) -> JoinSet<Result<(), Status>> {
     calls
 }
 
-/// A connection gets as many calls as the server allows, and not one more; then there is another connection, up to the
-/// limit; then calls wait, up to a limit again, in the order in which they came.
+/// Rust peers 12: one connection is not the ceiling. It gets as many calls as the server allows, and not one more; then
+/// there is another connection, up to the limit; then calls wait, up to a limit again, in the order in which they came.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_open_by_need_and_the_queue_is_bounded() {
     let (server, at) = Echo::start(Some(10)).await;
