@@ -68,7 +68,7 @@ impl EurekaProtocol {
         let id = format!("{PROBE}:{:016x}", fastrand::u64(..));
         // Never up, so that nobody ever calls it.
         let probe = Instance::new(PROBE, "127.0.0.1:1")?.with_id(&id)?.with_state(State::Down);
-        let told = encode(self.format, &probe, &new_incarnation(), false)?;
+        let told = encode(self.format, &probe, &new_incarnation(None), false)?;
         let lease = Duration::from_secs(10);
         let ask = Ask::new(Method::POST, &["apps", &told.app]).body(told.json(lease, lease, 0));
         let answered = self.servers.ask(what, &ask).await?;

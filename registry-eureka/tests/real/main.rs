@@ -12,6 +12,8 @@
 mod access;
 mod answers;
 mod changes;
+mod front;
+mod owners;
 mod production;
 mod servers;
 mod statuses;
