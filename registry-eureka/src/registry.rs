@@ -112,7 +112,7 @@ impl Protocol for EurekaProtocol {
     async fn remove(&self, service: &ServiceName, id: &InstanceId) -> Result<()> {
         let what = format!("removal of {service}/{id}");
         let app = service.as_str().to_ascii_uppercase();
-        let answered = self.servers.found(&what, &Ask::get(&["apps", &app])).await?;
+        let answered = self.servers.found(&what, &Ask::get(&["apps", &app]), false).await?;
         let mut removed = false;
         for entry in self.entries(&what, &answered)? {
             let stands_for = decode(service, &entry, &self.taking).is_ok_and(|found| match found {

@@ -198,12 +198,13 @@ impl Servers {
     }
 
     /// An answer that says what was asked for, or by 404 that it is not there. That the server has no applications at all
-    /// is an error.
-    pub(crate) async fn found(&self, what: &str, ask: &Ask) -> Result<Answered> {
+    /// is an error: that it has is looked up once, and each time where what is not there `was` there.
+    pub(crate) async fn found(&self, what: &str, ask: &Ask, was: bool) -> Result<Answered> {
         let answered = self.ask(what, ask).await?;
         if answered.is_absent() {
             let proven = self.state().get(answered.by).is_some_and(|state| state.proven);
-            if !proven {
+            // What stands before a server may have lost it meanwhile.
+            if was || !proven {
                 self.prove(what).await?;
             }
             return Ok(answered);
@@ -228,6 +229,7 @@ impl Servers {
             let answered = self.ask(what, &Ask::get(&["apps", "delta"])).await?;
             return self.proven(what, answered).map(drop);
         }
+        self.note(answered.by, |state| state.proven = false);
         let text = format!(
             "server {}, {what}: 404: there is no Eureka below the path {:?} of the URL: it is /eureka in most places, and \
              /eureka/v2 with Netflix' own server",

@@ -79,7 +79,7 @@ impl EurekaSource {
     async fn ask_for_one(&mut self) -> Result<Said> {
         let ask = Ask::get(&["apps", &self.app]).list();
         let servers = self.member.servers();
-        let answered = servers.found(&self.what, &ask).await?;
+        let answered = servers.found(&self.what, &ask, !self.listing.is_empty()).await?;
         let origin = answered.origin();
         (self.asked, self.busy_since) = (Some(answered.asked), answered.asked);
         let body = &answered.answer.body;

@@ -13,6 +13,7 @@ mod access;
 mod answers;
 mod changes;
 mod front;
+mod fronts;
 mod owners;
 mod production;
 mod servers;
