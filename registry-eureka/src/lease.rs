@@ -30,9 +30,10 @@ pub(crate) struct EurekaLease {
     format: Format,
     /// What Eureka is told: it believes each renewal for twice as long.
     lease: Duration,
-    /// When what was written last was changed, in milliseconds; servers keep what is newer.
+    /// When what was to be written last was changed, in milliseconds; servers keep what is newer.
     dirty: i64,
-    status: Status,
+    /// The same of what was written, and its status: of what is newer than that a server knows nothing, and renews nothing.
+    written: (i64, Status),
     was_up: bool,
     /// Which server had the entry last.
     had_by: Option<usize>,
@@ -66,7 +67,7 @@ impl EurekaLease {
             format,
             lease: Duration::from_secs((ttl.as_secs() / 2).max(1)),
             dirty: 0,
-            status: Status::Unknown,
+            written: (0, Status::Unknown),
             was_up: false,
             had_by: None,
             superseded: false,
@@ -113,7 +114,6 @@ impl EurekaLease {
         let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
         let before = self.dirty.max(found.map_or(0, |found| found.dirty));
         self.dirty = now.max(before.saturating_add(1));
-        self.status = told.status;
         let ask = Ask::new(Method::POST, &["apps", &self.own.app]);
         let ask = ask.body(told.json(self.lease, self.ttl() / 3, self.dirty));
         let answer = self.send(ask).await?;
@@ -123,6 +123,7 @@ impl EurekaLease {
             let text = format!("{}: 404: Eureka takes no registrations", self.own.what);
             return Err(Error::new(ErrorKind::Unsupported, text));
         }
+        self.written = (self.dirty, told.status);
         self.was_up |= instance.state() == State::Up;
         // A lease that was never renewed is half as long.
         if self.beat().await? == Kept::Lost {
@@ -133,8 +134,9 @@ impl EurekaLease {
     }
 
     async fn beat(&mut self) -> Result<Kept> {
-        let ask = self.own.ask(Method::PUT).with("status", self.status.as_str());
-        let ask = ask.with("lastDirtyTimestamp", &self.dirty.to_string());
+        let (dirty, status) = self.written;
+        let ask = self.own.ask(Method::PUT).with("status", status.as_str());
+        let ask = ask.with("lastDirtyTimestamp", &dirty.to_string());
         let answered = self.own.servers.ask(&self.own.what, &ask).await?;
         if answered.is_absent() {
             return Ok(Kept::Lost);

@@ -18,6 +18,7 @@ mod owners;
 mod production;
 mod servers;
 mod statuses;
+mod updates;
 
 use std::fmt::Debug;
 use std::time::Duration;
