@@ -99,7 +99,7 @@ impl EurekaSource {
     async fn ask_for_all(&mut self) -> Result<Said> {
         // Whoever is the first to ask again asks for all who follow something.
         let after = self.asked.unwrap_or_else(Instant::now);
-        let shared = self.member.fetch(&self.what, after).await?;
+        let shared = self.member.fetch(after).await?;
         let Some(Fetched { origin, asked, answered }) = shared.from() else { return Ok(Said::Nothing) };
         let now = Instant::now();
         self.asked = Some(asked);
