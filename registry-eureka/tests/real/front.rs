@@ -2,17 +2,23 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use callsign_testkit::http::exchange;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 /// What becomes of a request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Does {
     Pass,
     Refuse(u16),
+    /// The answer begins so much later.
+    Late(Duration),
+    /// The answer begins at once, and ends so much later.
+    Slow(Duration),
 }
 
 /// A request that came, and the status of its answer.
@@ -107,11 +113,20 @@ impl Shared {
         };
         let seen = Seen { method: method.to_owned(), path: below.to_owned(), status };
         self.seen.lock().unwrap().push(seen);
+        if let Does::Late(time) = does {
+            sleep(time).await;
+        }
         let head = format!(
             "HTTP/1.1 {status} \r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
             body.len()
         );
         stream.write_all(head.as_bytes()).await?;
+        if let Does::Slow(time) = does {
+            let (first, rest) = body.split_at(body.len() / 2);
+            stream.write_all(first).await?;
+            sleep(time).await;
+            return stream.write_all(rest).await;
+        }
         stream.write_all(&body).await
     }
 }

@@ -17,6 +17,7 @@ mod fronts;
 mod owners;
 mod production;
 mod servers;
+mod slow;
 mod statuses;
 mod updates;
 
