@@ -44,7 +44,8 @@ pub struct HttpTurn {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct HttpAnswer {
-    /// Since when no connection was lost but those whose end the server had announced: what was answered before that may
+    /// Since when no connection was lost but those whose end the server had announced, or which were idle for so long that
+    /// they were closed here: what was answered before that may
     /// have been by a server that was restarted meanwhile.
     pub unbroken_since: Instant,
     /// Its status.
