@@ -139,7 +139,7 @@ impl Shared {
         let what = "list of everything";
         let due = self.broken || self.full_at.is_none_or(|at| at.elapsed() > FULL);
         if let Some(before) = self.from.filter(|from| !due && from.asked.elapsed() < TOLD) {
-            let ask = Ask::get(&["apps", "delta"]).list();
+            let ask = Ask::get(&["apps", "delta"]).changes();
             let answered = servers.ask(what, &ask).await?;
             // Some servers tell of no changes, and say so by 403.
             let told = !answered.is_absent() && answered.answer.status.as_u16() != 403;

@@ -67,6 +67,8 @@ struct Inner {
 #[derive(Debug, Clone, Copy, Default)]
 struct State {
     failed_at: Option<Instant>,
+    /// It showed no list, and may show none for a while after its start; all else is well.
+    refused_at: Option<Instant>,
     /// It has applications below the path.
     proven: bool,
     /// A list took longer than what each of several servers gets, with this one or another that has the same.
@@ -114,10 +116,11 @@ impl Servers {
     }
 
     /// In the order in which they are to be asked now.
-    fn order(&self) -> Vec<usize> {
+    fn order(&self, ask: &Ask) -> Vec<usize> {
         let (state, now) = (self.state(), Instant::now());
         let failed = |server: &usize| {
-            let failed_at = state.get(*server).and_then(|state| state.failed_at);
+            let state = state.get(*server).copied().unwrap_or_default();
+            let failed_at = state.failed_at.max(state.refused_at.filter(|_| ask.list));
             failed_at.filter(|at| now.saturating_duration_since(*at) < QUARANTINE)
         };
         let mut order: Vec<_> = (0..self.0.all.len()).collect();
@@ -133,12 +136,13 @@ impl Servers {
     /// of them; and to begin with the last, or where lists were seen to take so long.
     pub(crate) async fn ask(&self, what: &str, ask: &Ask) -> Result<Answered> {
         let authorization = self.authorization().await?;
-        let order = self.order();
+        let order = self.order(ask);
         let tries = u32::try_from(order.len()).unwrap_or(1).max(1);
         let each = (self.0.timeout / tries).max(LEAST.min(self.0.timeout));
         // Waiting for others that ask takes none of a server's time, and is no failure of its.
         let mut patience = self.0.timeout;
         let mut last = None;
+        let mut refused = None;
         for (server, left) in order.into_iter().zip((0..tries).rev()) {
             let waits_since = Instant::now();
             let turn = timeout(patience, self.client(server, ask)?.turn()).await;
@@ -162,12 +166,18 @@ impl Servers {
                 continue;
             }
             self.note(server, |state| state.failed_at = None);
+            if ask.whole && answered.as_ref().is_ok_and(|answered| answered.answer.status.as_u16() == 403) {
+                // Another may show it. If none does, that is what whoever may not read it is to know.
+                self.note(server, |state| state.refused_at = Some(Instant::now()));
+                refused = Some(answered);
+                continue;
+            }
             if ask.list && asked.elapsed() > each {
                 self.state().iter_mut().for_each(|state| state.slow_at = Some(Instant::now()));
             }
             return answered;
         }
-        last.unwrap_or_else(|| {
+        refused.or(last).unwrap_or_else(|| {
             let text =
                 format!("the {what} waited too long for others that Eureka was asked at the same time");
             Err(Error::new(ErrorKind::Timeout, text))
@@ -254,13 +264,13 @@ impl Servers {
 
     /// Whether there are applications below the path.
     pub(crate) async fn prove(&self, what: &str) -> Result<()> {
-        let answered = self.ask(what, &Ask::new(Method::HEAD, &["apps"])).await?;
+        let answered = self.ask(what, &Ask::new(Method::HEAD, &["apps"]).list()).await?;
         if answered.answer.status.is_success() {
             return self.proven(what, answered).map(drop);
         }
         if !answered.is_absent() {
             // The same with a body, which says why.
-            let answered = self.ask(what, &Ask::get(&["apps", "delta"])).await?;
+            let answered = self.ask(what, &Ask::get(&["apps", "delta"]).list()).await?;
             return self.proven(what, answered).map(drop);
         }
         self.note(answered.by, |state| state.proven = false);

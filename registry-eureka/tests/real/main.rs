@@ -12,6 +12,7 @@
 mod access;
 mod answers;
 mod changes;
+mod closed;
 mod front;
 mod fronts;
 mod owners;
