@@ -225,7 +225,11 @@ impl Servers {
 
     async fn authorization(&self) -> Result<Option<HeaderValue>> {
         let Some(provider) = &self.0.credentials else { return Ok(None) };
-        let known = provider.credentials().await.map_err(|error| error.context("Eureka's user"))?;
+        let within = self.0.timeout;
+        let known = timeout(within, provider.credentials()).await.unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Timeout, format!("there are no credentials within {within:.1?}")))
+        });
+        let known = known.map_err(|error| error.context("Eureka's user"))?;
         let pair = BASE64_STANDARD.encode(format!("{}:{}", known.user(), known.password().expose()));
         let mut value = HeaderValue::from_str(&format!("Basic {pair}"))
             .map_err(|_| Error::invalid("user and password cannot be sent in a header"))?;
