@@ -125,9 +125,9 @@ impl HttpClient {
     /// A connection that breaks is an error, always: whoever waits for news of a server is to know that it went away.
     ///
     /// # Errors
-    /// [`Unavailable`](ErrorKind::Unavailable): no connection, or one that broke.
-    /// [`Timeout`](ErrorKind::Timeout): no whole answer within `within`.
-    /// [`Malformed`](ErrorKind::Malformed): an answer that is too large.
+    /// [`Unavailable`](crate::ErrorKind::Unavailable): no connection, or one that broke.
+    /// [`Timeout`](crate::ErrorKind::Timeout): no whole answer within `within`.
+    /// [`Malformed`](crate::ErrorKind::Malformed): an answer that is too large.
     pub async fn send_and_wait(
         &self,
         what: &str,
