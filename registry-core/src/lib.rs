@@ -32,7 +32,7 @@ pub use access::{
     Trouble, Variables,
 };
 #[cfg(feature = "http")]
-pub use access::{HttpAnswer, HttpClient, PendingRequest, Target};
+pub use access::{HttpAnswer, HttpClient, HttpTurn, PendingRequest, Target};
 pub use backend::{Claim, Kept, Lease, Loss, Protocol, Removal, Source, Terms, Update};
 pub use error::{Error, ErrorKind, Result};
 pub use instancer::{InstanceWatch, Instancer};

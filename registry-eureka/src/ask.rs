@@ -24,13 +24,15 @@ pub(crate) struct Ask {
     pub(crate) path: String,
     pub(crate) body: Bytes,
     pub(crate) list: bool,
+    /// A list of all there is, which a server may refuse that was just started.
+    pub(crate) whole: bool,
 }
 
 impl Ask {
     /// From segments below the base path, which are escaped.
     pub(crate) fn new(method: Method, segments: &[&str]) -> Self {
         let segments = segments.iter().map(|segment| format!("/{}", utf8_percent_encode(segment, AS_IT_IS)));
-        Self { method, path: segments.collect(), body: Bytes::new(), list: false }
+        Self { method, path: segments.collect(), body: Bytes::new(), list: false, whole: false }
     }
 
     pub(crate) fn get(segments: &[&str]) -> Self {
@@ -52,9 +54,13 @@ impl Ask {
     }
 
     /// One that may take its time, and takes turns with others such alone: renewals must not wait for it.
-    pub(crate) fn list(mut self) -> Self {
-        self.list = true;
-        self
+    pub(crate) fn list(self) -> Self {
+        Self { list: true, whole: true, ..self }
+    }
+
+    /// The same for what has changed since, which some servers never tell.
+    pub(crate) fn changes(self) -> Self {
+        Self { list: true, ..self }
     }
 }
 

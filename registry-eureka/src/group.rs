@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use callsign_core::Result;
+use callsign_core::{Error, Result};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 use tracing::debug;
@@ -69,6 +69,8 @@ pub(crate) struct Shared {
     full_at: Option<Instant>,
     /// Who fetches next takes them for the failed ones.
     broken: bool,
+    /// Why it could not be got last, and when that was known.
+    failed: Option<(Instant, Error)>,
 }
 
 impl Group {
@@ -96,16 +98,22 @@ impl Member {
         }
     }
 
-    /// Everything, as it was asked for later than `after`: by whomever. Cancel-safe: whoever waits meanwhile fetches it
-    /// then.
-    pub(crate) async fn fetch(&self, what: &str, after: Instant) -> Result<MutexGuard<'_, Shared>> {
+    /// Everything, as it was asked for later than `after`: by whomever. A failure is for all who waited for it, as a
+    /// success is: they need not find out one after another. Cancel-safe: whoever waits meanwhile fetches it then.
+    pub(crate) async fn fetch(&self, after: Instant) -> Result<MutexGuard<'_, Shared>> {
+        let waits_since = Instant::now();
         let mut shared = self.0.shared.lock().await;
+        if let Some((_, error)) = shared.failed.as_ref().filter(|(at, _)| *at > waits_since) {
+            return Err(error.clone());
+        }
         if shared.broken || shared.from.is_none_or(|from| from.asked <= after) {
-            let fetched = shared.refresh(&self.0.servers, what).await;
-            if fetched.is_err() {
+            let fetched = shared.refresh(&self.0.servers).await;
+            if let Err(error) = &fetched {
                 shared.broken = true;
+                shared.failed = Some((Instant::now(), error.clone()));
             }
             fetched?;
+            shared.failed = None;
         }
         Ok(shared)
     }
@@ -126,10 +134,12 @@ impl Shared {
         self.from
     }
 
-    async fn refresh(&mut self, servers: &Servers, what: &str) -> Result<()> {
+    async fn refresh(&mut self, servers: &Servers) -> Result<()> {
+        // Whoever asks: it is told to all.
+        let what = "list of everything";
         let due = self.broken || self.full_at.is_none_or(|at| at.elapsed() > FULL);
         if let Some(before) = self.from.filter(|from| !due && from.asked.elapsed() < TOLD) {
-            let ask = Ask::get(&["apps", "delta"]).list();
+            let ask = Ask::get(&["apps", "delta"]).changes();
             let answered = servers.ask(what, &ask).await?;
             // Some servers tell of no changes, and say so by 403.
             let told = !answered.is_absent() && answered.answer.status.as_u16() != 403;

@@ -21,6 +21,8 @@ use crate::wire::{Entry, Format, Status, encode, instance_id, new_incarnation};
 /// How often it is looked whether a write that was not answered came to be after all.
 const LOOKS: u32 = 3;
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// And whether another server has heard of the entry, as it does within so many.
+const BEHIND: u32 = 8;
 
 #[derive(Debug)]
 pub(crate) struct EurekaLease {
@@ -28,15 +30,27 @@ pub(crate) struct EurekaLease {
     format: Format,
     /// What Eureka is told: it believes each renewal for twice as long.
     lease: Duration,
-    /// When what was written last was changed, in milliseconds; servers keep what is newer.
+    /// When what was to be written last was changed, in milliseconds; servers keep what is newer.
     dirty: i64,
-    status: Status,
+    /// The same of what was written, and its status: of what is newer than that a server knows nothing, and renews nothing.
+    written: (i64, Status),
     was_up: bool,
+    /// Which server had the entry last.
+    had_by: Option<usize>,
+    /// A newer owner was seen, whose entry no server is to lose that has not heard of it yet.
+    superseded: bool,
     /// What was to be written last, while it is not known whether it is.
     pending: PendingRequest,
     /// A write was not answered, and may still come to be.
     unsure: bool,
     overridden: Status,
+}
+
+/// What a server has under the id.
+struct Looked {
+    kept: Kept,
+    found: Option<Entry>,
+    by: usize,
 }
 
 impl EurekaLease {
@@ -53,8 +67,10 @@ impl EurekaLease {
             format,
             lease: Duration::from_secs((ttl.as_secs() / 2).max(1)),
             dirty: 0,
-            status: Status::Unknown,
+            written: (0, Status::Unknown),
             was_up: false,
+            had_by: None,
+            superseded: false,
             pending: PendingRequest::default(),
             unsure: false,
             overridden: Status::Unknown,
@@ -93,11 +109,11 @@ impl EurekaLease {
     /// Writes the entry, newer than what was `found`.
     async fn tell(&mut self, instance: &Instance, found: Option<&Entry>) -> Result<()> {
         let told = encode(self.format, instance, self.own.mark(), self.was_up)?;
+        self.superseded = false;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
         let before = self.dirty.max(found.map_or(0, |found| found.dirty));
         self.dirty = now.max(before.saturating_add(1));
-        self.status = told.status;
         let ask = Ask::new(Method::POST, &["apps", &self.own.app]);
         let ask = ask.body(told.json(self.lease, self.ttl() / 3, self.dirty));
         let answer = self.send(ask).await?;
@@ -107,6 +123,7 @@ impl EurekaLease {
             let text = format!("{}: 404: Eureka takes no registrations", self.own.what);
             return Err(Error::new(ErrorKind::Unsupported, text));
         }
+        self.written = (self.dirty, told.status);
         self.was_up |= instance.state() == State::Up;
         // A lease that was never renewed is half as long.
         if self.beat().await? == Kept::Lost {
@@ -117,19 +134,23 @@ impl EurekaLease {
     }
 
     async fn beat(&mut self) -> Result<Kept> {
-        let ask = self.own.ask(Method::PUT).with("status", self.status.as_str());
-        let ask = ask.with("lastDirtyTimestamp", &self.dirty.to_string());
+        let (dirty, status) = self.written;
+        let ask = self.own.ask(Method::PUT).with("status", status.as_str());
+        let ask = ask.with("lastDirtyTimestamp", &dirty.to_string());
         let answered = self.own.servers.ask(&self.own.what, &ask).await?;
         if answered.is_absent() {
             return Ok(Kept::Lost);
         }
-        self.own.servers.checked(&self.own.what, answered).map(|_| Kept::Kept)
+        let answered = self.own.servers.checked(&self.own.what, answered)?;
+        self.had_by = Some(answered.by);
+        Ok(Kept::Kept)
     }
 
     /// What is there, and what that makes of ours.
-    async fn look(&mut self) -> Result<(Kept, Option<Entry>)> {
-        let found = self.own.found().await?;
+    async fn look(&mut self) -> Result<Looked> {
+        let (found, by) = self.own.found().await?;
         let kept = self.own.judge(found.as_ref());
+        self.superseded |= kept == Kept::Superseded;
         if kept == Kept::Kept
             && let Some(entry) = &found
             && entry.overridden != self.overridden
@@ -142,7 +163,7 @@ impl EurekaLease {
                 "an operator has changed what Eureka says of this instance"
             );
         }
-        Ok((kept, found))
+        Ok(Looked { kept, found, by })
     }
 }
 
@@ -150,13 +171,13 @@ impl EurekaLease {
 impl Lease for EurekaLease {
     async fn claim(&mut self, how: Claim, instance: &Instance) -> Result<Option<Terms>> {
         self.settle().await;
-        // One that was broken off is ours all the same.
-        if self.own.mark.is_none() {
-            self.own.mark = Some(new_incarnation());
-        }
-        let (kept, found) = self.look().await?;
+        let Looked { kept, found, .. } = self.look().await?;
         if how == Claim::Again && kept == Kept::Superseded {
             return Ok(None);
+        }
+        // One that was broken off is ours all the same, unless somebody is to be taken over from.
+        if self.own.mark.is_none() || kept == Kept::Superseded {
+            self.own.mark = Some(new_incarnation(found.as_ref().and_then(Entry::incarnation)));
         }
         self.tell(instance, found.as_ref()).await?;
         Ok(Some(Terms { ttl: Some(self.ttl()) }))
@@ -164,15 +185,15 @@ impl Lease for EurekaLease {
 
     async fn renew(&mut self) -> Result<Kept> {
         self.settle().await;
-        match self.look().await? {
-            (Kept::Kept, _) => self.beat().await,
-            (kept, _) => Ok(kept),
+        match self.look().await?.kept {
+            Kept::Kept => self.beat().await,
+            kept => Ok(kept),
         }
     }
 
     async fn write(&mut self, instance: &Instance) -> Result<Kept> {
         self.settle().await;
-        let (kept, found) = self.look().await?;
+        let Looked { kept, found, .. } = self.look().await?;
         if kept == Kept::Kept {
             self.tell(instance, found.as_ref()).await?;
         }
@@ -181,7 +202,7 @@ impl Lease for EurekaLease {
 
     async fn verify(&mut self, instance: &Instance) -> Result<Kept> {
         self.settle().await;
-        let (kept, found) = self.look().await?;
+        let Looked { kept, found, .. } = self.look().await?;
         let told = encode(self.format, instance, self.own.mark(), self.was_up)?;
         Ok(match (kept, found) {
             (Kept::Kept, Some(found)) if !found.is(&told) => Kept::Lost,
@@ -199,15 +220,24 @@ impl Lease for EurekaLease {
         if self.own.mark.is_none() {
             return Ok(());
         }
-        let looks = if self.unsure { LOOKS } else { 1 };
-        for look in 0..looks {
-            if look > 0 {
-                sleep(LOOK_AGAIN).await;
-            }
-            if self.look().await?.0 == Kept::Kept {
+        let mut looks = 0;
+        while !self.superseded {
+            let Looked { kept, found, by } = self.look().await?;
+            looks += 1;
+            // Another server than that which had it may not have heard of it yet.
+            let behind = self.had_by.is_some_and(|had_by| had_by != by);
+            let least = if self.unsure { LOOKS } else { 1 };
+            let enough = looks >= if behind { BEHIND } else { least };
+            // What a predecessor left was taken over, and is to go as ours is.
+            let left = enough && self.had_by.is_some() && found.is_some();
+            if kept == Kept::Kept || (kept == Kept::Lost && left) {
                 self.send(self.own.ask(Method::DELETE)).await?;
                 break;
             }
+            if enough {
+                break;
+            }
+            sleep(LOOK_AGAIN).await;
         }
         self.unsure = false;
         Ok(())

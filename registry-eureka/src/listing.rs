@@ -115,6 +115,11 @@ impl Listing {
         self.bad.len()
     }
 
+    /// Whether nothing was there by the last answer.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
     /// Makes the next news all there is.
     pub(crate) fn relist(&mut self) {
         self.anew = true;

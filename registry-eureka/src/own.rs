@@ -26,19 +26,20 @@ impl Own {
         Ask::new(method, &["apps", &self.app, &self.key])
     }
 
-    /// What is there under the id, unless it has expired.
-    pub(crate) async fn found(&self) -> Result<Option<Entry>> {
+    /// What is there under the id, unless it has expired; and by which server.
+    pub(crate) async fn found(&self) -> Result<(Option<Entry>, usize)> {
         let answered = self.servers.ask(&self.what, &self.ask(Method::GET)).await?;
+        let by = answered.by;
         if answered.is_absent() {
-            return Ok(None);
+            return Ok((None, by));
         }
         let answered = self.servers.checked(&self.what, answered)?;
         let say = |why: String| self.servers.malformed(&self.what, answered.by, why);
         let entries = read(&answered.answer.body).map_err(say)?;
         match entries.into_iter().next() {
-            Some(Ok(entry)) => Ok(Some(entry)),
+            Some(Ok(entry)) => Ok((Some(entry), by)),
             // It is somebody's, whatever it is.
-            Some(Err(_)) => Ok(Some(Entry::default())),
+            Some(Err(_)) => Ok((Some(Entry::default()), by)),
             None => Err(say("it has no instance".to_owned())),
         }
     }
@@ -47,11 +48,12 @@ impl Own {
         self.mark.is_some() && entry.incarnation() == self.mark.as_deref()
     }
 
-    /// What became of our entry.
+    /// What became of our entry. A server that has not heard of it has what was there before, which is nobody's any more.
     pub(crate) fn judge(&self, found: Option<&Entry>) -> Kept {
         match found {
             None => Kept::Lost,
             Some(entry) if self.is_ours(entry) => Kept::Kept,
+            Some(entry) if entry.is_before(self.mark()) => Kept::Lost,
             Some(_) => Kept::Superseded,
         }
     }

@@ -68,7 +68,7 @@ impl EurekaProtocol {
         let id = format!("{PROBE}:{:016x}", fastrand::u64(..));
         // Never up, so that nobody ever calls it.
         let probe = Instance::new(PROBE, "127.0.0.1:1")?.with_id(&id)?.with_state(State::Down);
-        let told = encode(self.format, &probe, &new_incarnation(), false)?;
+        let told = encode(self.format, &probe, &new_incarnation(None), false)?;
         let lease = Duration::from_secs(10);
         let ask = Ask::new(Method::POST, &["apps", &told.app]).body(told.json(lease, lease, 0));
         let answered = self.servers.ask(what, &ask).await?;
@@ -112,7 +112,7 @@ impl Protocol for EurekaProtocol {
     async fn remove(&self, service: &ServiceName, id: &InstanceId) -> Result<()> {
         let what = format!("removal of {service}/{id}");
         let app = service.as_str().to_ascii_uppercase();
-        let answered = self.servers.found(&what, &Ask::get(&["apps", &app])).await?;
+        let answered = self.servers.found(&what, &Ask::get(&["apps", &app]), false).await?;
         let mut removed = false;
         for entry in self.entries(&what, &answered)? {
             let stands_for = decode(service, &entry, &self.taking).is_ok_and(|found| match found {

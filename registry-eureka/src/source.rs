@@ -79,7 +79,7 @@ impl EurekaSource {
     async fn ask_for_one(&mut self) -> Result<Said> {
         let ask = Ask::get(&["apps", &self.app]).list();
         let servers = self.member.servers();
-        let answered = servers.found(&self.what, &ask).await?;
+        let answered = servers.found(&self.what, &ask, !self.listing.is_empty()).await?;
         let origin = answered.origin();
         (self.asked, self.busy_since) = (Some(answered.asked), answered.asked);
         let body = &answered.answer.body;
@@ -99,7 +99,7 @@ impl EurekaSource {
     async fn ask_for_all(&mut self) -> Result<Said> {
         // Whoever is the first to ask again asks for all who follow something.
         let after = self.asked.unwrap_or_else(Instant::now);
-        let shared = self.member.fetch(&self.what, after).await?;
+        let shared = self.member.fetch(after).await?;
         let Some(Fetched { origin, asked, answered }) = shared.from() else { return Ok(Said::Nothing) };
         let now = Instant::now();
         self.asked = Some(asked);

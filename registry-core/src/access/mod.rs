@@ -21,7 +21,7 @@ use std::sync::Arc;
 pub use connect::{Connector, Stream, Trouble};
 pub use credentials::{CredentialProvider, Credentials, PasswordFile};
 #[cfg(feature = "http")]
-pub use http::{HttpAnswer, HttpClient, PendingRequest};
+pub use http::{HttpAnswer, HttpClient, HttpTurn, PendingRequest};
 pub use pem::Pem;
 #[cfg(feature = "http")]
 pub use target::Target;

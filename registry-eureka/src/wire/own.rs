@@ -24,10 +24,24 @@ const ZONE: &str = "callsign-zone";
 /// What stands among the metadata for other readers alone.
 const ADDED: &str = "callsign-added";
 
-/// A mark that is younger than all that were made before on this machine, and nobody else's.
-pub(crate) fn new_incarnation() -> String {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    format!("{:014x}-{:08x}", since.as_micros(), fastrand::u32(..))
+/// The latest time that a mark has room for.
+const LATEST: u64 = (1 << 56) - 1;
+
+/// A mark that is younger than all that were made before on this machine, and than another's that was found, whose clock
+/// may be ahead; and nobody else's.
+pub(crate) fn new_incarnation(found: Option<&str>) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = u64::try_from(now.as_micros()).unwrap_or(LATEST);
+    let at = found.and_then(made_at).map_or(now, |found| now.max(found.saturating_add(1)));
+    format!("{:014x}-{:08x}", at.min(LATEST), fastrand::u32(..))
+}
+
+/// When a mark was made, if it is one of ours.
+fn made_at(mark: &str) -> Option<u64> {
+    let (at, random) = mark.split_once('-')?;
+    let is_hex = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let is_mark = at.len() == 14 && random.len() == 8 && is_hex(at) && is_hex(random);
+    is_mark.then(|| u64::from_str_radix(at, 16).ok()).flatten()
 }
 
 pub(super) fn is_marked(entry: &Entry) -> bool {
@@ -38,6 +52,12 @@ impl Entry {
     /// Whose it is, if it is one of ours.
     pub(crate) fn incarnation(&self) -> Option<&str> {
         self.meta(INCARNATION)
+    }
+
+    /// Whether a registration wrote it that is older than that of a mark. What bears none may be of any age.
+    pub(crate) fn is_before(&self, mark: &str) -> bool {
+        // Of one length, so that texts are ordered as what they say.
+        self.incarnation().is_some_and(|theirs| made_at(theirs).is_some() && theirs < mark)
     }
 
     /// Whether it is what was told, but for its status where an operator has overridden that.

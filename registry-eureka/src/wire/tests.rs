@@ -290,3 +290,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn marks_are_ordered_whatever_clocks_say_and_nothing_else_is() {
+    let bears = |mark: &str| {
+        let metadata = [("callsign-incarnation".to_owned(), mark.to_owned())];
+        Entry { metadata: metadata.into(), ..Entry::default() }
+    };
+    let first = new_incarnation(None);
+    for ahead in ["0fffffffffffff-ffffffff", "0fffffffffffff-00000000", &first] {
+        let next = new_incarnation(Some(ahead));
+        assert!(bears(ahead).is_before(&next) && !bears(&next).is_before(ahead), "{ahead}, then {next}");
+    }
+    let time = |mark: &str| mark.split_once('-').unwrap().0.to_owned();
+    let now = new_incarnation(Some("00000000000001-00000000"));
+    assert!(time(&now) >= time(&first), "{first}, then {now}");
+    for none in ["", "0", "mark", "-", "0-0", "00000000000001-0000000G", "00000000000001_00000000"] {
+        assert!(!bears(none).is_before(&first), "{none}");
+        assert!(time(&new_incarnation(Some(none))) >= time(&first), "{none}");
+    }
+    assert!(!Entry::default().is_before(&first) && !bears(&first).is_before(&first));
+    assert_eq!(new_incarnation(Some("ffffffffffffff-00000000")).len(), first.len());
+}

@@ -1,6 +1,8 @@
 //! TLS and users: what is refused is a named state, and ends when it is mended. No secret is shown anywhere.
 
-use callsign_core::{Credentials, ErrorKind, Secret, Snapshot};
+use std::time::Duration;
+
+use callsign_core::{Credentials, ErrorKind, Result, Secret, Snapshot};
 use callsign_eureka::Eureka as Registries;
 use callsign_testkit::log::Log;
 use callsign_testkit::wait::until;
@@ -62,6 +64,20 @@ async fn what_a_user_may_not_is_named_and_ends() {
         assert!(line.is_none(), "the {what} shows a secret: {line:?}");
     }
     assert!(log.contains("callsign"), "nothing was logged");
+}
+
+/// Whoever knows user and password does not answer: that is an error after a request's time, as a server that hangs is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_that_do_not_come_are_an_error() {
+    let (server, _, _) = start(&[]).await;
+    let never = || async { std::future::pending::<Result<Credentials>>().await };
+    let builder = Registries::builder("/eureka").host(server.addr().to_string().as_str()).unwrap();
+    let registry = builder.credentials(never).poll(Duration::from_millis(100)).build().unwrap();
+    let mut watch = registry.watch(&book());
+    let failed = until(&mut watch, secs(7), "no user", |s| s.freshness().error().is_some()).await;
+    let error = failed.freshness().error().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{}", error.chain());
+    assert!(error.chain().contains("Eureka's user"), "{}", error.chain());
 }
 
 #[cfg(feature = "tls")]

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use callsign_core::{ErrorKind, Outcome, ServiceName};
+use callsign_core::{ErrorKind, Outcome, ServiceName, Snapshot};
 use callsign_testkit::wait::until;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 
-use crate::{book, instance, open, secs, start};
+use crate::{book, instance, measured, open, secs, start};
 
 /// Something that gives each request the same answer; it is no registry.
 async fn always(answer: &'static str) -> (String, tokio::task::JoinSet<()>) {
@@ -85,6 +86,21 @@ async fn one_question_is_for_all_who_follow() {
     let polls = asked.load(Ordering::Relaxed) - before;
     // Ten to thirteen of them, and not three hundred.
     assert!((8..=20).contains(&polls), "{polls} questions");
+}
+
+/// Many services are followed, and the server hangs: all who follow hear of it at the same time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failure_is_told_to_all_who_wait() {
+    let hangs = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let registry = open(&format!("eureka://{}/eureka?poll=100ms&fetch=all", hangs.local_addr().unwrap()));
+    let begun = Instant::now();
+    let watches = (0..50).map(|n| registry.watch(&format!("s{n}").parse::<ServiceName>().unwrap()));
+    for mut watch in watches.collect::<Vec<_>>() {
+        let failed = |s: &Snapshot| s.freshness().error().is_some();
+        // One request's time, and a little for a busy machine.
+        until(&mut watch, secs(8).saturating_sub(begun.elapsed()), "it hangs", failed).await;
+    }
+    measured("a server hangs, and the last of fifty knows after", begun.elapsed());
 }
 
 /// A path without applications is an error, and no empty service.

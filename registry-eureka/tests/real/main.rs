@@ -12,9 +12,15 @@
 mod access;
 mod answers;
 mod changes;
+mod closed;
+mod front;
+mod fronts;
+mod owners;
 mod production;
 mod servers;
+mod slow;
 mod statuses;
+mod updates;
 
 use std::fmt::Debug;
 use std::time::Duration;

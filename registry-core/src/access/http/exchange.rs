@@ -1,12 +1,14 @@
 //! One exchange over a connection of a [`Pool`].
 
 use std::error::Error as StdError;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST};
 use http::{HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use tokio::time::timeout;
 
 use super::pool::{Connection, Pool};
 use super::{HttpAnswer, Target};
@@ -16,15 +18,28 @@ use crate::error::{Error, ErrorKind, Result};
 const MOST: usize = 256 << 20;
 
 impl Pool {
-    /// Sends a request and reads all of its answer, which may have some `bytes`. Who `insists` is not told that the
-    /// server closed a kept connection meanwhile: what only asks is asked once more.
+    /// Sends a request and reads all of its answer, which may have some `bytes` and is to begin within `head`. Who
+    /// `insists` is not told that the server closed a kept connection meanwhile: what only asks is asked once more.
     pub(super) async fn exchange(
         &self,
         what: &str,
         request: Request<Bytes>,
         bytes: usize,
         insists: bool,
+        head: Duration,
     ) -> Result<HttpAnswer> {
+        let begun = timeout(head, self.begin(what, request, insists)).await;
+        let (answer, connection) = begun.unwrap_or_else(|_| Err(self.late(what, head)))?;
+        self.read(what, answer, connection, bytes).await
+    }
+
+    /// Sends a request, and waits for its answer to begin.
+    async fn begin(
+        &self,
+        what: &str,
+        request: Request<Bytes>,
+        insists: bool,
+    ) -> Result<(Response<Incoming>, Connection)> {
         let mut request = request.map(Full::new);
         let host = match self.server() {
             Target::Tcp(address) => HeaderValue::try_from(address.to_string()).map_err(|error| {
@@ -39,7 +54,7 @@ impl Pool {
             // To be asked again on another connection, if the server has closed this one meanwhile.
             let again = (insists && connection.used && asks).then(|| request.clone());
             match connection.sender.try_send_request(request).await {
-                Ok(answer) => return self.read(what, answer, connection, bytes).await,
+                Ok(answer) => return Ok((answer, connection)),
                 Err(mut error) => {
                     self.broken();
                     let unsent = error.take_message().filter(|_| connection.used);
@@ -85,6 +100,11 @@ impl Pool {
         }
         let unbroken_since = self.unbroken_since();
         Ok(HttpAnswer { unbroken_since, status: head.status, headers: head.headers, body: body.into() })
+    }
+
+    pub(super) fn late(&self, what: &str, within: Duration) -> Error {
+        let text = format!("{} did not answer the {what} within {within:.1?}", self.server());
+        Error::new(ErrorKind::Timeout, text)
     }
 
     fn unreached(&self, error: &(dyn StdError + 'static)) -> Error {

@@ -11,14 +11,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 pub use self::pending::PendingRequest;
 use self::pool::Pool;
 use super::Target;
 use super::connect::Connector;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 
 /// So many requests at once that are answered at once, and so many connections that nobody uses are kept: servers count
 /// the connections of a machine, which has other clients too.
@@ -33,11 +33,19 @@ pub struct HttpClient {
     at_once: Arc<Semaphore>,
 }
 
+/// One's turn to send, among all who send at the same time; somebody else's once it is dropped.
+#[derive(Debug)]
+#[must_use = "without it being held others send, too"]
+pub struct HttpTurn {
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
 /// What a server answered, whatever its status.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct HttpAnswer {
-    /// Since when no connection was lost but those whose end the server had announced: what was answered before that may
+    /// Since when no connection was lost but those whose end the server had announced, or which were idle for so long that
+    /// they were closed here: what was answered before that may
     /// have been by a server that was restarted meanwhile.
     pub unbroken_since: Instant,
     /// Its status.
@@ -79,13 +87,37 @@ impl HttpClient {
     /// As [`send_and_wait`](Self::send_and_wait).
     pub async fn send(&self, what: &str, request: Request<Bytes>, within: Duration) -> Result<HttpAnswer> {
         let begun = Instant::now();
-        // An error: it is never closed.
-        let turn = timeout(within, self.at_once.acquire()).await;
-        let Ok(_turn) = turn else { return Err(self.late(what, within)) };
+        let turn = timeout(within, self.turn()).await;
+        let Ok(turn) = turn else { return Err(self.pool.late(what, within)) };
         let left = within.saturating_sub(begun.elapsed());
-        timeout(left, self.pool.exchange(what, request, 0, true))
+        timeout(left, self.send_in_turn(turn, what, request, within, within))
             .await
-            .unwrap_or_else(|_| Err(self.late(what, within)))
+            .unwrap_or_else(|_| Err(self.pool.late(what, within)))
+    }
+
+    /// Waits for a turn to send, so that this wait can be told from a server that takes its time. Cancel-safe.
+    pub async fn turn(&self) -> HttpTurn {
+        // An error: it is never closed.
+        HttpTurn { _permit: Arc::clone(&self.at_once).acquire_owned().await.ok() }
+    }
+
+    /// [`send`](Self::send) for whoever has a turn. Within `head` the answer is to begin, and all of it is to be there
+    /// `within` its own time, which counts from now, too: a long list may take longer than whether a server answers at
+    /// all. Dropped half way, it closes the connection.
+    ///
+    /// # Errors
+    /// As [`send_and_wait`](Self::send_and_wait).
+    pub async fn send_in_turn(
+        &self,
+        turn: HttpTurn,
+        what: &str,
+        request: Request<Bytes>,
+        head: Duration,
+        within: Duration,
+    ) -> Result<HttpAnswer> {
+        let answer = timeout(within, self.pool.exchange(what, request, 0, true, head)).await;
+        drop(turn);
+        answer.unwrap_or_else(|_| Err(self.pool.late(what, within)))
     }
 
     /// The same for a request that the server answers once something has happened: it has a connection to itself. There
@@ -93,9 +125,9 @@ impl HttpClient {
     /// A connection that breaks is an error, always: whoever waits for news of a server is to know that it went away.
     ///
     /// # Errors
-    /// [`Unavailable`](ErrorKind::Unavailable): no connection, or one that broke.
-    /// [`Timeout`](ErrorKind::Timeout): no whole answer within `within`.
-    /// [`Malformed`](ErrorKind::Malformed): an answer that is too large.
+    /// [`Unavailable`](crate::ErrorKind::Unavailable): no connection, or one that broke.
+    /// [`Timeout`](crate::ErrorKind::Timeout): no whole answer within `within`.
+    /// [`Malformed`](crate::ErrorKind::Malformed): an answer that is too large.
     pub async fn send_and_wait(
         &self,
         what: &str,
@@ -103,13 +135,8 @@ impl HttpClient {
         within: Duration,
         bytes: usize,
     ) -> Result<HttpAnswer> {
-        timeout(within, self.waiting.exchange(what, request, bytes, false))
+        timeout(within, self.waiting.exchange(what, request, bytes, false, within))
             .await
-            .unwrap_or_else(|_| Err(self.late(what, within)))
-    }
-
-    fn late(&self, what: &str, within: Duration) -> Error {
-        let text = format!("{} did not answer the {what} within {within:.1?}", self.pool.server());
-        Error::new(ErrorKind::Timeout, text)
+            .unwrap_or_else(|_| Err(self.waiting.late(what, within)))
     }
 }
