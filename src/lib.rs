@@ -51,10 +51,10 @@ pub use callsign_consul as consul;
 pub use callsign_core::file;
 #[doc(inline)]
 pub use callsign_core::{
-    Access, Address, Claim, Connector, CredentialProvider, Credentials, Error, ErrorKind, Freshness,
-    Instance, InstanceId, InstanceWatch, Instancer, Kept, Lease, Listed, Loss, Outcome, PasswordFile, Pem,
-    Protocol, Query, Registrar, Registration, Registry, RegistryUrl, Removal, Report, Result, Secret,
-    ServiceName, Settings, Snapshot, Source, State, Status, Terms, Tls, Update,
+    Access, Address, Claim, Connector, CredentialProvider, Credentials, Error, ErrorKind, Finding, Freshness,
+    Instance, InstanceId, InstanceWatch, Instancer, Kept, Lease, Listed, Loss, PasswordFile, Pem, Protocol,
+    Query, Registrar, Registration, Registry, RegistryUrl, Removal, Report, Result, Secret, ServiceName,
+    Settings, Snapshot, Source, State, Status, Terms, Tls, Update,
 };
 #[cfg(feature = "etcd")]
 #[doc(inline)]

@@ -77,3 +77,12 @@ async fn memory_registries_of_one_name_are_one() {
     let error = two.register(callsign::Instance::new("book", "[::1]:1").unwrap()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
 }
+
+/// Two crates of ours must not have a public name each of which only one is seen here.
+#[cfg(feature = "grpc")]
+#[test]
+fn both_what_a_check_finds_and_what_became_of_a_call_have_names() {
+    let found = [callsign::Finding::Works(String::new()), callsign::Finding::NotTried(String::new())];
+    assert!(!found.iter().any(callsign::Finding::is_refused));
+    assert_ne!(callsign::Outcome::Success, callsign::Outcome::Failure);
+}

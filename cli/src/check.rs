@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::{Duration, SystemTime};
 
-use callsign::{Error, ErrorKind, Outcome, Registry, Report};
+use callsign::{Error, ErrorKind, Finding, Registry, Report};
 use serde::Serialize;
 use tokio::time::timeout;
 
@@ -53,14 +53,14 @@ fn late(registry: &Registry) -> Error {
     Error::new(ErrorKind::Timeout, format!("no answer from {registry:?} within {WITHIN:?}"))
 }
 
-fn parts(report: &Report) -> [(&'static str, &Outcome); 3] {
+fn parts(report: &Report) -> [(&'static str, &Finding); 3] {
     [("reach", &report.reach), ("read", &report.read), ("write", &report.write)]
 }
 
-fn say(out: &mut impl Write, what: &str, outcome: &Outcome, style: Style) -> std::io::Result<()> {
+fn say(out: &mut impl Write, what: &str, outcome: &Finding, style: Style) -> std::io::Result<()> {
     let (word, paint) = match outcome {
-        Outcome::Works(_) => ("ok", Paint::Good),
-        Outcome::Refused(_) => ("refused", Paint::Bad),
+        Finding::Works(_) => ("ok", Paint::Good),
+        Finding::Refused(_) => ("refused", Paint::Bad),
         _ => ("not tried", Paint::Unsure),
     };
     let tried = tried(outcome);
@@ -96,13 +96,13 @@ struct Tried {
     fix: Option<&'static str>,
 }
 
-fn tried(outcome: &Outcome) -> Tried {
+fn tried(outcome: &Finding) -> Tried {
     match outcome {
-        Outcome::Works(says) => Tried { outcome: "ok", says: Some(says.clone()), ..Tried::default() },
-        Outcome::Refused(error) => {
+        Finding::Works(says) => Tried { outcome: "ok", says: Some(says.clone()), ..Tried::default() },
+        Finding::Refused(error) => {
             Tried { outcome: "refused", error: Some(error.chain()), fix: fix(error), ..Tried::default() }
         }
-        Outcome::NotTried(why) => Tried { outcome: "not_tried", says: Some(why.clone()), ..Tried::default() },
+        Finding::NotTried(why) => Tried { outcome: "not_tried", says: Some(why.clone()), ..Tried::default() },
         // A later kind of outcome is not one that works.
         other => Tried { outcome: "not_tried", says: Some(other.to_string()), ..Tried::default() },
     }
@@ -114,18 +114,18 @@ mod tests {
 
     #[test]
     fn what_is_refused_says_why_and_what_mends_it() {
-        let refused = Outcome::Refused(Error::new(ErrorKind::PermissionDenied, "no \u{1b}[31m"));
+        let refused = Finding::Refused(Error::new(ErrorKind::PermissionDenied, "no \u{1b}[31m"));
         let mut out = Vec::new();
         say(&mut out, "read", &refused, Style::Plain).unwrap();
-        say(&mut out, "write", &Outcome::NotTried("unreachable".to_owned()), Style::Plain).unwrap();
-        say(&mut out, "reach", &Outcome::Works(String::new()), Style::Plain).unwrap();
+        say(&mut out, "write", &Finding::NotTried("unreachable".to_owned()), Style::Plain).unwrap();
+        say(&mut out, "reach", &Finding::Works(String::new()), Style::Plain).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "read      refused: no \\u{1b}[31m\n          fix: grant the user what was refused, or name a user who \
              may\nwrite     not tried: unreachable\nreach     ok\n"
         );
         assert_eq!(
-            serde_json::to_string(&tried(&Outcome::Works("etcd".to_owned()))).unwrap(),
+            serde_json::to_string(&tried(&Finding::Works("etcd".to_owned()))).unwrap(),
             r#"{"outcome":"ok","says":"etcd"}"#
         );
     }

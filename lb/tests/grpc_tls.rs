@@ -82,10 +82,13 @@ async fn of_one_side() {
     assert!(why.contains("Tls::ca"), "{why}");
     // Who is not asked for TLS by its registration is asked by the channel.
     let plain = Scene::new(&pki.issue("server", &["127.0.0.1"]).unwrap(), None, &["h2"], false).await;
-    let why = plain.refused(plain.channel(trust(&pki))).await;
+    let http2 = || Http2::new().tls_config(trust(&pki));
+    let clear = Channel::builder(plain.watch()).tls(false).http2(http2()).build();
+    let why = plain.refused(clear).await;
     assert!(why.contains("TLS") && why.contains("grpcs"), "{why}");
-    let http2 = Http2::new().tls_config(trust(&pki));
-    echo(Channel::builder(plain.watch()).tls(true).http2(http2).build(), "").await.unwrap();
+    echo(Channel::builder(plain.watch()).tls(true).http2(http2()).build(), "").await.unwrap();
+    // Whoever says whom to trust does not want it in the clear.
+    echo(Channel::builder(plain.watch()).http2(http2()).build(), "").await.unwrap();
 }
 
 #[tokio::test]

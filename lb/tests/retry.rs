@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use callsign_core::Registry;
 use callsign_lb::{
-    AttemptError, Balancer, Budget, Endpointer, NeverSent, PickError, Picked, Retry, RetryError, RoundRobin,
-    UnsentOnly,
+    AttemptError, Balancer, Budget, Decide, Endpointer, NeverSent, PickError, Picked, Retry, RetryError,
+    RoundRobin, UnsentOnly,
 };
 use support::{Counts, Probe, Script, io_error};
 use tokio::time::Instant;
@@ -315,4 +315,26 @@ async fn where_all_fail_few_calls_are_made_again() {
     }
     let made = sent.load(Ordering::Relaxed) - before;
     assert!((219..=221).contains(&made), "{made}");
+}
+
+/// Whoever knows more of his errors says it by a `Decide`: what may be repeated, what it costs, and whose fault it is.
+#[tokio::test(start_paused = true)]
+async fn a_decision_of_ones_own() {
+    struct Busy;
+    impl Decide<io::Error> for Busy {
+        fn repeats(&self, error: &AttemptError<io::Error>) -> bool {
+            matches!(error, AttemptError::Failed(error) if error.kind() == io::ErrorKind::WouldBlock)
+        }
+        fn costs(&self, _: &AttemptError<io::Error>) -> bool {
+            false
+        }
+    }
+    let scene = scene(&[1, 2]).await;
+    let none = Budget::default().per_second(0).share(0.0);
+    let retry = scene.retry().max(5).decide(Busy).budget(none.clone());
+    let busy = |_: Picked<Probe>| async { Err::<u16, _>(io_error(io::ErrorKind::WouldBlock)) };
+    assert_eq!(retry.call(busy).await.unwrap_err().attempts().len(), 5);
+    assert_eq!(retry.call(refused).await.unwrap_err().attempts().len(), 1);
+    let paid = scene.retry().max(5).when(any).budget(none);
+    assert_eq!(paid.call(busy).await.unwrap_err().attempts().len(), 1);
 }

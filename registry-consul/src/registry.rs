@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use callsign_core::{
-    Error, ErrorKind, Instance, InstanceId, Outcome, Protocol, Report, Result, ServiceName, Settings,
+    Error, ErrorKind, Finding, Instance, InstanceId, Protocol, Report, Result, ServiceName, Settings,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -184,14 +184,14 @@ impl Protocol for ConsulProtocol {
     }
 
     async fn check(&self) -> Report {
-        let outcome = |result: Result<String>| result.map_or_else(Outcome::Refused, Outcome::Works);
+        let outcome = |result: Result<String>| result.map_or_else(Finding::Refused, Finding::Works);
         match self.reach().await {
             Ok(reached) => {
-                Report::new(Outcome::Works(reached), outcome(self.read().await), outcome(self.write().await))
+                Report::new(Finding::Works(reached), outcome(self.read().await), outcome(self.write().await))
             }
             Err(error) => {
-                let not_tried = || Outcome::NotTried("Consul cannot be reached".to_owned());
-                Report::new(Outcome::Refused(error), not_tried(), not_tried())
+                let not_tried = || Finding::NotTried("Consul cannot be reached".to_owned());
+                Report::new(Finding::Refused(error), not_tried(), not_tried())
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::backend::{Claim, Kept, Lease, Loss, Protocol, Source, Terms, Update};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Instance, InstanceId, ServiceName};
 use crate::registry::Registry;
-use crate::report::{Outcome, Report};
+use crate::report::{Finding, Report};
 use crate::settings::Settings;
 use crate::url::RegistryUrl;
 
@@ -88,8 +88,8 @@ impl Protocol for Fixed {
     }
 
     async fn check(&self) -> Report {
-        let here = || Outcome::Works(String::new());
-        Report::new(here(), here(), Outcome::Refused(refused()))
+        let here = || Finding::Works(String::new());
+        Report::new(here(), here(), Finding::Refused(refused()))
     }
 }
 

@@ -39,7 +39,7 @@ pub use instancer::{InstanceWatch, Instancer};
 pub use model::{Address, Instance, InstanceId, ServiceName, State};
 pub use registrar::{Registrar, Registration, Status};
 pub use registry::Registry;
-pub use report::{Outcome, Report};
+pub use report::{Finding, Report};
 pub use secret::Secret;
 pub use settings::Settings;
 pub use snapshot::{Freshness, Listed, Snapshot};

@@ -16,7 +16,7 @@ use crate::backend::{Claim, Kept, Lease, Loss, Protocol, Removal, Source, Terms,
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Instance, InstanceId, ServiceName};
 use crate::registry::Registry;
-use crate::report::{Outcome, Report};
+use crate::report::{Finding, Report};
 use crate::settings::Settings;
 use crate::url::RegistryUrl;
 
@@ -152,7 +152,7 @@ impl Protocol for Memory {
     }
 
     async fn check(&self) -> Report {
-        let here = || Outcome::Works("in this process".to_owned());
+        let here = || Finding::Works("in this process".to_owned());
         Report::new(here(), here(), here())
     }
 }

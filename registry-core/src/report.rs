@@ -7,7 +7,7 @@ use crate::error::Error;
 /// One thing that was tried.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub enum Outcome {
+pub enum Finding {
     /// It works; with a word on what answered, such as a version.
     Works(String),
     /// It was refused, or failed.
@@ -16,7 +16,7 @@ pub enum Outcome {
     NotTried(String),
 }
 
-impl Outcome {
+impl Finding {
     /// Whether it failed.
     #[must_use]
     pub fn is_refused(&self) -> bool {
@@ -24,7 +24,7 @@ impl Outcome {
     }
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Works(what) if what.is_empty() => f.write_str("ok"),
@@ -40,24 +40,24 @@ impl fmt::Display for Outcome {
 #[non_exhaustive]
 pub struct Report {
     /// Does a server answer, and is it the right one.
-    pub reach: Outcome,
+    pub reach: Finding,
     /// May services be listed.
-    pub read: Outcome,
+    pub read: Finding,
     /// May an entry be published and withdrawn.
-    pub write: Outcome,
+    pub write: Finding,
 }
 
 impl Report {
     /// Puts a report together.
     #[must_use]
-    pub fn new(reach: Outcome, read: Outcome, write: Outcome) -> Self {
+    pub fn new(reach: Finding, read: Finding, write: Finding) -> Self {
         Self { reach, read, write }
     }
 
     /// Whether nothing was refused.
     #[must_use]
     pub fn is_ok(&self) -> bool {
-        ![&self.reach, &self.read, &self.write].into_iter().any(Outcome::is_refused)
+        ![&self.reach, &self.read, &self.write].into_iter().any(Finding::is_refused)
     }
 }
 

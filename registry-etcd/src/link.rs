@@ -54,10 +54,10 @@ struct Token {
 }
 
 /// What comes of asking, once it is known.
-type Outcome = watch::Receiver<Option<Result<()>>>;
+type Finding = watch::Receiver<Option<Result<()>>>;
 
 struct Asking {
-    outcome: Outcome,
+    outcome: Finding,
     task: JoinHandle<()>,
 }
 
@@ -148,7 +148,7 @@ impl Link {
         }
     }
 
-    fn ask_for_token<F, Fut>(&self, refused: u64, runtime: &Handle, authenticate: F) -> Option<Outcome>
+    fn ask_for_token<F, Fut>(&self, refused: u64, runtime: &Handle, authenticate: F) -> Option<Finding>
     where
         F: FnOnce(Client) -> Fut,
         Fut: Future<Output = Result<()>> + Send + 'static,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use callsign_core::{
-    Address, Connector, Error, ErrorKind, Instance, InstanceId, Outcome, Protocol, Report, Result,
+    Address, Connector, Error, ErrorKind, Finding, Instance, InstanceId, Protocol, Report, Result,
     ServiceName, Settings,
 };
 use etcd_client::{GetOptions, KeyValue, LeaseGrantOptions, PutOptions, Txn, TxnOp};
@@ -265,14 +265,14 @@ impl Protocol for EtcdProtocol {
     }
 
     async fn check(&self) -> Report {
-        let outcome = |result: Result<String>| result.map_or_else(Outcome::Refused, Outcome::Works);
+        let outcome = |result: Result<String>| result.map_or_else(Finding::Refused, Finding::Works);
         match self.reach().await {
             Ok(reached) => {
-                Report::new(Outcome::Works(reached), outcome(self.read().await), outcome(self.write().await))
+                Report::new(Finding::Works(reached), outcome(self.read().await), outcome(self.write().await))
             }
             Err(error) => {
-                let not_tried = || Outcome::NotTried("etcd cannot be reached".to_owned());
-                Report::new(Outcome::Refused(error), not_tried(), not_tried())
+                let not_tried = || Finding::NotTried("etcd cannot be reached".to_owned());
+                Report::new(Finding::Refused(error), not_tried(), not_tried())
             }
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use callsign_core::{
-    Claim, Error, ErrorKind, Instance, InstanceId, Kept, Lease, Loss, Outcome, Protocol, Registry, Report,
+    Claim, Error, ErrorKind, Finding, Instance, InstanceId, Kept, Lease, Loss, Protocol, Registry, Report,
     Result, ServiceName, Settings, Source, Terms, Update,
 };
 use callsign_testkit::fixture::{Caps, Fixture, Group, SecondClaim, Tuning};
@@ -98,7 +98,7 @@ impl Protocol for ShelfProtocol {
     }
 
     async fn check(&self) -> Report {
-        let works = || Outcome::Works(String::new());
+        let works = || Finding::Works(String::new());
         Report::new(works(), works(), works())
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use callsign_core::{
-    Error, ErrorKind, Instance, InstanceId, Outcome, Protocol, Report, Result, ServiceName, Settings,
+    Error, ErrorKind, Finding, Instance, InstanceId, Protocol, Report, Result, ServiceName, Settings,
 };
 use tracing::warn;
 use zookeeper_client::{Acls, Client, CreateMode, Error as Said};
@@ -178,17 +178,17 @@ impl Protocol for ZkProtocol {
     }
 
     async fn check(&self) -> Report {
-        let outcome = |result: Result<String>| result.map_or_else(Outcome::Refused, Outcome::Works);
+        let outcome = |result: Result<String>| result.map_or_else(Finding::Refused, Finding::Works);
         match self.session.client().await {
             Ok(client) => {
                 let reached =
                     format!("a session of {:?} at {}", client.session_timeout(), self.session.hosts());
                 let read = outcome(self.read(&client).await);
-                Report::new(Outcome::Works(reached), read, outcome(self.write(&client).await))
+                Report::new(Finding::Works(reached), read, outcome(self.write(&client).await))
             }
             Err(error) => {
-                let not_tried = || Outcome::NotTried("ZooKeeper cannot be reached".to_owned());
-                Report::new(Outcome::Refused(error), not_tried(), not_tried())
+                let not_tried = || Finding::NotTried("ZooKeeper cannot be reached".to_owned());
+                Report::new(Finding::Refused(error), not_tried(), not_tried())
             }
         }
     }

@@ -84,7 +84,7 @@ impl Ejection {
     /// Below which share of those connected that are in all are let in, from 0 to 1; a half. Outlier detection does not
     /// know this, and lets all in when none is in.
     #[must_use]
-    pub fn panic(mut self, share: f64) -> Self {
+    pub fn panic_threshold(mut self, share: f64) -> Self {
         if let Rule::Relative(rule) = &mut self.0 {
             rule.panic = share.clamp(0.0, 1.0);
         }

@@ -162,7 +162,7 @@ fn at_most_half_go_and_never_the_last() {
         }
         assert_eq!(pool.out().len(), most, "of {members}");
     }
-    let mut pool = Pool::by(Ejection::default().most(1.0).panic(0.0), 3);
+    let mut pool = Pool::by(Ejection::default().most(1.0).panic_threshold(0.0), 3);
     for member in 0..3 {
         pool.others_are_fine(&(0..=member).collect::<Vec<_>>());
         pool.calls(member, &"-".repeat(30));

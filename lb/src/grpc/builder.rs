@@ -33,7 +33,7 @@ pub struct ChannelBuilder {
     watch: InstanceWatch,
     policy: MakePick,
     key: Option<KeyOf>,
-    tls: bool,
+    tls: Option<bool>,
     over: Over,
     filter: Box<dyn Fn(&Instance) -> bool + Send + Sync>,
     wait_for_ready: bool,
@@ -50,7 +50,7 @@ impl ChannelBuilder {
             watch,
             policy: by(P3cEwma::default()),
             key: None,
-            tls: false,
+            tls: None,
             over: Over::Native(Box::default()),
             filter: Box::new(speaks_grpc),
             wait_for_ready: false,
@@ -124,14 +124,15 @@ impl ChannelBuilder {
         self
     }
 
-    /// Whether all instances are reached over TLS; only those that are registered with the protocol `grpcs`.
+    /// Whether all instances are reached over TLS, or only those that are registered with the protocol `grpcs`; all if
+    /// there is an [`Http2::tls_config`].
     ///
     /// It takes the cargo feature `tls`, and [`Http2::tls_config`] says whom to trust. By
     /// [`endpoint`](Self::endpoint) it takes tonic with one of its TLS features, and says so there:
     /// `.tls(true).endpoint(move |_, endpoint| endpoint.tls_config(config.clone()).unwrap_or(endpoint))`. Where that
     /// is missing a dial fails, and nothing is sent in plain text.
     pub fn tls(mut self, all: bool) -> Self {
-        self.tls = all;
+        self.tls = Some(all);
         self
     }
 
@@ -176,9 +177,12 @@ impl ChannelBuilder {
     pub fn build(self) -> Channel {
         let transport: Box<dyn Transport> = match self.over {
             Over::Native(settings) => {
-                Box::new(NativeTransport::new(self.tls, *settings, self.connect_timeout))
+                let tls = self.tls.unwrap_or(settings.tls.is_some());
+                Box::new(NativeTransport::new(tls, *settings, self.connect_timeout))
             }
-            Over::Endpoint(configure) => Box::new(TonicTransport { tls: self.tls, configure }),
+            Over::Endpoint(configure) => {
+                Box::new(TonicTransport { tls: self.tls.unwrap_or(false), configure })
+            }
         };
         let mut endpoints: EndpointerBuilder<Connection, Dialler> =
             Endpointer::builder(self.watch, Dialler(transport))

@@ -51,7 +51,7 @@ use crate::policy::Policy;
 ///   the time until the head of the answer, as a stream may be open for hours.
 /// - The instance that answered is in the response's extensions, as an `Arc<Instance>`.
 ///
-/// Clones are cheap handles of the same channel. When the last one is dropped, its task ends and every
+/// Clones are cheap handles of the same channel, each with a [`Local`](crate::Policy::Local) of its own. When the last one is dropped, its task ends and every
 /// connection is closed, as soon as the calls on it have ended.
 pub struct Channel {
     pick: Box<dyn Pick>,

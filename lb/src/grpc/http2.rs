@@ -26,13 +26,13 @@ const USER_AGENT: &str = concat!("grpc-rust-callsign/", env!("CARGO_PKG_VERSION"
 ///     .ca(Pem::file("/etc/book/ca.pem"))
 ///     .identity(Pem::file("/etc/book/client.pem"), Pem::file("/etc/book/client.key"));
 /// let http2 = Http2::new().tls_config(tls).keepalive(Duration::from_secs(300), Duration::from_secs(5));
-/// Channel::builder(watch).tls(true).http2(http2).build()
+/// Channel::builder(watch).http2(http2).build()
 /// # }
 /// ```
 #[derive(Clone)]
 #[must_use = "it changes nothing unless a builder gets it"]
 pub struct Http2 {
-    pub(super) tls: Tls,
+    pub(super) tls: Option<Tls>,
     pub(super) server_name: Option<Of<String>>,
     pub(super) unix: Option<Of<PathBuf>>,
     pub(super) keepalive: Option<(Duration, Duration)>,
@@ -49,7 +49,7 @@ pub(super) type Of<T> = Arc<dyn Fn(&Instance) -> Option<T> + Send + Sync>;
 impl Default for Http2 {
     fn default() -> Self {
         Self {
-            tls: Tls::default(),
+            tls: None,
             server_name: None,
             unix: None,
             keepalive: None,
@@ -68,11 +68,11 @@ impl Http2 {
         Self::default()
     }
 
-    /// Whom to trust, and which certificate to show, where [TLS](super::ChannelBuilder::tls) is spoken; what this machine
-    /// trusts, and none. Files are read anew for every connection, so that they may change; if they cannot be used,
+    /// Whom to trust, and which certificate to show, where TLS is spoken, which is then everywhere unless
+    /// [`ChannelBuilder::tls`](super::ChannelBuilder::tls) says otherwise; what this machine trusts, and none. Files are read anew for every connection, so that they may change; if they cannot be used,
     /// those that were used last are. It takes the cargo feature `tls`; without it such a dial fails.
     pub fn tls_config(mut self, tls: Tls) -> Self {
-        self.tls = tls;
+        self.tls = Some(tls);
         self
     }
 

@@ -48,7 +48,8 @@ use crate::stats::Stats;
 /// What there is to know of the calls to an instance is in its [`Stats`]: how many are in flight, how the last ones
 /// ended, and how long they took, if the policy [says so](Self::ewma). A policy that learns more keeps it in its
 /// table, shared and atomic, and carries it over from the [table before](Members::before): a set is replaced whenever
-/// an instance comes, goes or changes.
+/// an instance comes, goes or changes, is left out by an [`Ejection`](crate::Ejection) or let in again. An index is good
+/// for one table; a member is the same as one before where their `stats` are the same [`Arc`](std::sync::Arc).
 ///
 /// A policy of one's own, which prefers instances in the zone of the client and takes turns among them:
 ///
@@ -84,6 +85,7 @@ use crate::stats::Stats;
 /// ```
 ///
 /// # Contract
+/// - Weights may all be 0: they count as 1 then.
 /// - `pick` neither blocks nor allocates, and does not panic, whatever the weights.
 /// - It returns an index below [`Choice::len`] for which [`Choice::allows`] holds, or `None` if there is none. An
 ///   index beyond counts as `None`.
@@ -91,7 +93,9 @@ use crate::stats::Stats;
 pub trait Policy: Debug + Clone + Send + Sync + 'static {
     /// What is worked out once for a ready set.
     type Table: Send + Sync + 'static;
-    /// What one handle carries from pick to pick, whatever becomes of the set: a counter, a random number generator.
+    /// What one handle carries from pick to pick, whatever becomes of the set: a counter, a random number generator. Each
+    /// clone of a balancer or a channel is a new handle, as is each call of a [`Retry`](crate::Retry): what is to outlive
+    /// one belongs in the table.
     type Local: Send + Sync + 'static;
 
     /// Works out the table of a set, which may be empty. All members are of one [tier](crate::ReadySet), so that
@@ -99,7 +103,7 @@ pub trait Policy: Debug + Clone + Send + Sync + 'static {
     fn build(&self, members: &Members<'_, Self::Table>) -> Self::Table;
 
     /// The state of a new handle. `seed` is random for the first handle of a balancer, and one more for each
-    /// clone.
+    /// clone, so that a generator of random numbers had better mix it.
     fn local(&self, seed: u64) -> Self::Local;
 
     /// By which rule latencies are measured for it, which are then in the [`Stats`] of the members; not at all, as

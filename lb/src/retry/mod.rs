@@ -182,21 +182,41 @@ impl<E, P: Policy, W> Retry<E, P, W> {
         self
     }
 
-    /// Which failed attempts may be repeated; those that were never sent. It is also asked beforehand about an
-    /// attempt that times out.
+    /// Which failed attempts may be repeated; those that were never sent. This takes the place of that, so that whoever
+    /// adds to it says `is_unsent()`, too, and repeats of those then count for the [budget](Self::budget). It is also asked
+    /// beforehand about an attempt that times out.
+    ///
+    /// ```
+    /// use std::io;
+    ///
+    /// use callsign_lb::AttemptError;
+    ///
+    /// let when = |failed: &AttemptError<io::Error>| match failed {
+    ///     AttemptError::Failed(error) if error.kind() == io::ErrorKind::WouldBlock => true,
+    ///     failed => failed.is_unsent(),
+    /// };
+    /// # assert!(!when(&AttemptError::Failed(io::ErrorKind::NotFound.into())));
+    /// ```
     #[must_use]
     pub fn when<X, F: Fn(&AttemptError<X>) -> bool>(self, repeats: F) -> Retry<E, P, F> {
+        self.decide(repeats)
+    }
+
+    /// The same by a [`Decide`], which may also say what a failure says of its instance, and what repeats cost.
+    #[must_use]
+    pub fn decide<D>(self, how: D) -> Retry<E, P, D> {
         Retry {
             balancer: self.balancer,
             max: self.max,
             timeout: self.timeout,
             attempt_timeout: self.attempt_timeout,
             budget: self.budget,
-            when: repeats,
+            when: how,
         }
     }
 
-    /// Makes a call: `call` is given the endpoint, which dereferences to what the factory made. Clients whose
+    /// Makes a call: `call` is given the endpoint, which dereferences to what the factory made, and knows its
+    /// [`instance`](Picked::instance). Clients whose
     /// methods want `&mut self` are cloned first:
     /// `|books| async move { books.clone().get_book_info(request).await }`.
     ///

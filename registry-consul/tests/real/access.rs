@@ -1,6 +1,6 @@
 //! TLS, and what is said where it is missing or wrong.
 
-use callsign_core::Outcome;
+use callsign_core::Finding;
 use callsign_testkit::consul::Consul;
 use callsign_testkit::pki::{Identity, Pki};
 use callsign_testkit::wait::until;
@@ -43,7 +43,7 @@ async fn tls_works_or_says_what_is_wrong() {
     ] {
         let report = open(&url).check().await;
         let said = match &report.reach {
-            Outcome::Refused(error) => error.chain(),
+            Finding::Refused(error) => error.chain(),
             other => other.to_string(),
         };
         println!("{url}: {said}");

@@ -1,6 +1,6 @@
 //! What others register, what Consul makes of ours, and what it refuses.
 
-use callsign_core::{ErrorKind, Freshness, Instance, Outcome, Snapshot, State, Status};
+use callsign_core::{ErrorKind, Finding, Freshness, Instance, Snapshot, State, Status};
 use callsign_testkit::consul::Consul;
 use callsign_testkit::wait::{eventually, until, until_status};
 use serde_json::{Value, json};
@@ -136,7 +136,7 @@ async fn an_agent_is_reached_by_its_socket() {
     registration.deregister().await.unwrap();
     let nowhere = open("consul:///?socket=/nowhere/consul.sock").check().await;
     let said = match &nowhere.reach {
-        Outcome::Refused(error) => error.chain(),
+        Finding::Refused(error) => error.chain(),
         other => other.to_string(),
     };
     assert!(said.contains("unix:///nowhere/consul.sock") && said.contains("No such file"), "{said}");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use callsign_core::{ErrorKind, Freshness, Outcome, Registry, Snapshot, Status};
+use callsign_core::{ErrorKind, Finding, Freshness, Registry, Snapshot, Status};
 use callsign_testkit::consul::{Api, Consul};
 use callsign_testkit::record::Recorder;
 use callsign_testkit::server::Server;
@@ -72,7 +72,7 @@ async fn who_may_only_read_is_told_what_is_refused() {
     let report = registry.check().await;
     assert!(!report.reach.is_refused() && !report.read.is_refused(), "{report}");
     assert!(
-        matches!(&report.write, Outcome::Refused(e) if e.kind() == ErrorKind::PermissionDenied),
+        matches!(&report.write, Finding::Refused(e) if e.kind() == ErrorKind::PermissionDenied),
         "{report}"
     );
     let error = registry.register(instance(1)).await.unwrap_err();

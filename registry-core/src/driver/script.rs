@@ -13,7 +13,7 @@ use crate::backend::{Claim, Kept, Lease, Loss, Protocol, Source, Terms, Update};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Instance, InstanceId, ServiceName, State};
 use crate::registry::Registry;
-use crate::report::{Outcome, Report};
+use crate::report::{Finding, Report};
 use crate::settings::Settings;
 
 /// What a lease was asked.
@@ -219,7 +219,7 @@ impl Protocol for Scripted {
     }
 
     async fn check(&self) -> Report {
-        let ok = || Outcome::Works(String::new());
+        let ok = || Finding::Works(String::new());
         Report::new(ok(), ok(), ok())
     }
 }

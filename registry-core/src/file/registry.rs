@@ -20,7 +20,7 @@ use super::wire;
 use crate::backend::Protocol;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Instance, InstanceId, ServiceName};
-use crate::report::{Outcome, Report};
+use crate::report::{Finding, Report};
 use crate::settings::Settings;
 
 /// How many leases of a registry work on their files at the same time.
@@ -85,8 +85,8 @@ impl Protocol for Files {
         let root = Arc::clone(&self.root);
         let checked = blocking(move || Ok(check(&root))).await;
         checked.unwrap_or_else(|error| {
-            let after = || Outcome::NotTried("the directory was not looked at".to_owned());
-            Report::new(Outcome::Refused(error), after(), after())
+            let after = || Finding::NotTried("the directory was not looked at".to_owned());
+            Report::new(Finding::Refused(error), after(), after())
         })
     }
 }
@@ -119,29 +119,29 @@ fn list(dir: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn check(root: &Path) -> Report {
-    let not_tried = || Outcome::NotTried("the directory cannot be reached".to_owned());
+    let not_tried = || Finding::NotTried("the directory cannot be reached".to_owned());
     let exists = match fs::metadata(root) {
         Ok(metadata) if metadata.is_dir() => true,
         Ok(_) => {
             let error = io_error("cannot use", root, io::ErrorKind::NotADirectory.into());
-            return Report::new(Outcome::Refused(error), not_tried(), not_tried());
+            return Report::new(Finding::Refused(error), not_tried(), not_tried());
         }
         Err(error) if is_absent(&error) => false,
         Err(error) => {
             let error = io_error("cannot reach", root, error);
-            return Report::new(Outcome::Refused(error), not_tried(), not_tried());
+            return Report::new(Finding::Refused(error), not_tried(), not_tried());
         }
     };
     let reach = if exists { "a directory" } else { "no directory yet, made by the first registration" };
     let read = match list(root) {
-        Ok(_) => Outcome::Works(String::new()),
-        Err(error) => Outcome::Refused(error),
+        Ok(_) => Finding::Works(String::new()),
+        Err(error) => Finding::Refused(error),
     };
     let write = match try_to_write(root) {
-        Ok(()) => Outcome::Works(String::new()),
-        Err(error) => Outcome::Refused(error),
+        Ok(()) => Finding::Works(String::new()),
+        Err(error) => Finding::Refused(error),
     };
-    Report::new(Outcome::Works(reach.to_owned()), read, write)
+    Report::new(Finding::Works(reach.to_owned()), read, write)
 }
 
 /// Locks a file and removes it, and every directory that had to be made for it.

@@ -1,6 +1,6 @@
 //! TLS, users and their rights.
 
-use callsign_core::{Error, Outcome, RegistryUrl, Status};
+use callsign_core::{Error, Finding, RegistryUrl, Status};
 use callsign_testkit::etcd::{Etcd, Gateway};
 use callsign_testkit::pki::{Identity, Pki};
 use callsign_testkit::proxy::Proxy;
@@ -17,7 +17,7 @@ fn files(pki: &Pki, client: &Identity) -> String {
 
 fn reach(report: &callsign_core::Report) -> String {
     match &report.reach {
-        Outcome::Refused(error) => error.chain(),
+        Finding::Refused(error) => error.chain(),
         other => other.to_string(),
     }
 }

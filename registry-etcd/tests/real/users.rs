@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use callsign_core::{
-    Credentials, ErrorKind, Freshness, InstanceWatch, Outcome, Registration, Registry, Secret, Snapshot,
+    Credentials, ErrorKind, Finding, Freshness, InstanceWatch, Registration, Registry, Secret, Snapshot,
     Status,
 };
 use callsign_etcd::Etcd as Backend;
@@ -143,7 +143,7 @@ async fn a_password_that_is_wrong_shows_and_is_mended_without_a_restart() {
     assert!(shown.freshness().is_pending(), "{shown:?}");
     let report = other.check().await;
     assert!(
-        matches!(&report.read, Outcome::Refused(e) if e.kind() == ErrorKind::Unauthenticated),
+        matches!(&report.read, Finding::Refused(e) if e.kind() == ErrorKind::Unauthenticated),
         "{report}"
     );
 
@@ -187,7 +187,7 @@ async fn who_may_only_read_is_told_what_is_refused() {
     let report = registry.check().await;
     assert!(!report.reach.is_refused() && !report.read.is_refused(), "{report}");
     assert!(
-        matches!(&report.write, Outcome::Refused(e) if e.kind() == ErrorKind::PermissionDenied),
+        matches!(&report.write, Finding::Refused(e) if e.kind() == ErrorKind::PermissionDenied),
         "{report}"
     );
     for error in [
@@ -224,7 +224,7 @@ async fn rights_for_one_service_suffice_for_it() {
     shows_changes(&secured.root, &mut watch, "127.0.0.1:2").await;
     let report = registry.check().await;
     assert!(
-        matches!(&report.read, Outcome::Refused(e) if e.kind() == ErrorKind::PermissionDenied),
+        matches!(&report.read, Finding::Refused(e) if e.kind() == ErrorKind::PermissionDenied),
         "{report}"
     );
     let error = registry.services().await.unwrap_err();

@@ -106,7 +106,7 @@ async fn tls_works_or_says_what_is_wrong() {
         (format!("eureka+tls://{addr}/eureka?ca={}", ca.display()), "cert=FILE and key=FILE"),
     ] {
         let report = open(&url).check().await;
-        let callsign_core::Outcome::Refused(error) = &report.reach else { panic!("{url}: {report}") };
+        let callsign_core::Finding::Refused(error) = &report.reach else { panic!("{url}: {report}") };
         println!("{url}: {}", error.chain());
         assert!(error.chain().contains(says), "{url}: {}", error.chain());
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use callsign_core::{ErrorKind, Outcome, ServiceName, Snapshot};
+use callsign_core::{ErrorKind, Finding, ServiceName, Snapshot};
 use callsign_testkit::wait::until;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -120,5 +120,5 @@ async fn a_wrong_path_is_named() {
     }
     // As Netflix' own paths are, and Spring's server has too.
     let v2 = open(&good.replace("/eureka?", "/eureka/v2?"));
-    assert!(matches!(v2.check().await.reach, Outcome::Works(_)));
+    assert!(matches!(v2.check().await.reach, Finding::Works(_)));
 }

@@ -1,6 +1,6 @@
 //! TLS, and what is said where it is missing or wrong.
 
-use callsign_core::{Error, Instance, Outcome, Registry, Report, Snapshot, Status};
+use callsign_core::{Error, Finding, Instance, Registry, Report, Snapshot, Status};
 use callsign_testkit::pki::{Identity, Pki};
 use callsign_testkit::record::Recorder;
 use callsign_testkit::wait::{eventually, ok, until, until_status};
@@ -23,7 +23,7 @@ fn shows(identity: &Identity) -> String {
 
 fn reach(report: &Report) -> String {
     match &report.reach {
-        Outcome::Refused(error) => error.chain(),
+        Finding::Refused(error) => error.chain(),
         other => other.to_string(),
     }
 }

@@ -59,7 +59,7 @@ impl NativeTransport {
     async fn connector(&self, secure: bool) -> Result<Arc<Connector>, BoxError> {
         let (cell, tls) = match secure {
             false => (&self.plain, None),
-            true => (&self.secure, Some(self.settings.tls.clone())),
+            true => (&self.secure, Some(self.settings.tls.clone().unwrap_or_default())),
         };
         let connector = cell.get_or_try_init(|| async {
             // It reads files, and all that this machine trusts.
