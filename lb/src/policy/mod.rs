@@ -49,7 +49,7 @@ use crate::stats::Stats;
 /// ended, and how long they took, if the policy [says so](Self::ewma). A policy that learns more keeps it in its
 /// table, shared and atomic, and carries it over from the [table before](Members::before): a set is replaced whenever
 /// an instance comes, goes or changes, is left out by an [`Ejection`](crate::Ejection) or let in again. An index is good
-/// for one table; a member is the same as one before where their `stats` are the same [`Arc`](std::sync::Arc).
+/// for one table; a member is the same as one before where their `stats` are the same `Arc`.
 ///
 /// A policy of one's own, which prefers instances in the zone of the client and takes turns among them:
 ///
