@@ -141,7 +141,7 @@ pub(crate) fn goals(measured: &Measured) -> Vec<Goal> {
             ratio(rpc, "instructions of a call", ALONE, OURS, LIST),
         ),
         goal(
-            "the same in instructions, of raw hyper, which nobody on hyper can be below",
+            "the same in instructions, of raw hyper",
             Bound::None,
             ratio(rpc, "instructions of a call", ALONE, RAW, LIST),
         ),

@@ -205,8 +205,8 @@ const CALLS: &str = "
 ## A gRPC call
 
 Beneath the same generated client, 100 bytes there and back over loopback, to one server of tonic's in a process of its own on the same
-machine. Work is time on a processor of all threads of the client. Raw hyper is `SendRequest` on one connection, with one box for
-its future: the floor. Most of a call that is alone is the kernel's. On a stream 64 messages are under way.
+machine. Work is time on a processor of all threads of the client. Raw hyper is its `SendRequest` on one connection, with one box for
+its future; callsign stands on `h2`, as hyper does. Most of a call that is alone is the kernel's. On a stream 64 messages are under way.
 
 ";
 

@@ -1,4 +1,4 @@
-//! [`Raw`]: hyper's HTTP/2 client as it is, on one connection. Less than this nobody can do with hyper.
+//! [`Raw`]: hyper's HTTP/2 client as it is, on one connection. Less than this nobody can do on top of hyper's client.
 
 use std::future::Future;
 use std::net::SocketAddr;

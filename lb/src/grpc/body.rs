@@ -9,13 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use callsign_core::Instance;
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 use tonic::Status;
 use tonic::body::Body;
 
 use super::lent::Home;
-use super::native::Place;
+use super::native::Answer;
 use super::status;
 use super::transport::Connection;
 use crate::picked::Picked;
@@ -50,15 +49,10 @@ pub struct ResponseBody {
 pub(super) enum AnswerBody {
     #[default]
     Empty,
-    Native {
-        body: Incoming,
-        /// The call has it for as long as there is a body.
-        _place: Place,
-        /// What is left of the request ends with it.
-        _request: Home,
-    },
+    Native(Answer),
     Endpoint {
         body: Body,
+        /// What is left of the request ends with it.
         _request: Home,
     },
 }
@@ -67,9 +61,9 @@ impl AnswerBody {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         match self {
             Self::Empty => Poll::Ready(None),
-            Self::Native { body, .. } => Pin::new(body)
-                .poll_frame(cx)
-                .map(|frame| frame.map(|frame| frame.map_err(|error| Status::from_error(Box::new(error))))),
+            Self::Native(answer) => {
+                answer.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(status::of_stream)))
+            }
             Self::Endpoint { body, .. } => Pin::new(body).poll_frame(cx),
         }
     }
@@ -77,7 +71,7 @@ impl AnswerBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Native { body, .. } => body.is_end_stream(),
+            Self::Native(answer) => answer.is_end_stream(),
             Self::Endpoint { body, .. } => body.is_end_stream(),
         }
     }
@@ -85,7 +79,7 @@ impl AnswerBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Native { body, .. } => body.size_hint(),
+            Self::Native(_) => SizeHint::default(),
             Self::Endpoint { body, .. } => body.size_hint(),
         }
     }

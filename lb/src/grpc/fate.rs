@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use h2::Reason;
 use http::Request;
 use http::request::Parts;
 use thiserror::Error as ThisError;
@@ -69,15 +70,24 @@ fn what_it_says(error: &BoxError) -> Says {
         {
             return Says::NeverLeft;
         }
-        // The server's own word (RFC 9113, 8.7).
-        if let Some(h2) = cause.downcast_ref::<h2::Error>().filter(|h2| h2.is_remote()) {
-            if h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM) {
-                return Says::Refused;
-            }
-            if h2.is_go_away() && h2.reason() == Some(h2::Reason::NO_ERROR) {
-                return Says::WentAway;
-            }
+        match cause.downcast_ref().map(what_h2_says) {
+            None | Some(Says::Nothing) => {}
+            Some(says) => return says,
         }
     }
     Says::Nothing
+}
+
+/// The server's own word (RFC 9113, 8.7).
+fn what_h2_says(error: &h2::Error) -> Says {
+    match error.reason() {
+        Some(Reason::REFUSED_STREAM) if error.is_remote() && error.is_reset() => Says::Refused,
+        Some(Reason::NO_ERROR) if error.is_remote() && error.is_go_away() => Says::WentAway,
+        _ => Says::Nothing,
+    }
+}
+
+/// Whether a stream that ended with this has not been looked at by the server.
+pub(super) fn is_refusal(error: &h2::Error) -> bool {
+    !matches!(what_h2_says(error), Says::Nothing)
 }

@@ -28,9 +28,9 @@ pub(super) trait Watch: Unpin {
     /// Nothing more will come of it. May be told several times.
     fn ends(&mut self);
 
-    /// Whether the connection has had its time. Asked whenever it waits; wakes when it has.
-    fn is_over(&mut self, _: &mut Context<'_>) -> bool {
-        false
+    /// Why the connection has had its time, if it has. Asked whenever it waits; wakes when it has.
+    fn is_over(&mut self, _: &mut Context<'_>) -> Option<&'static str> {
+        None
     }
 }
 
@@ -49,18 +49,18 @@ impl<S, W: Watch> WatchedIo<S, W> {
 
     fn check<T>(&mut self, polled: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         match &polled {
-            Poll::Pending if self.watch.is_over(cx) => {
-                self.watch.ends();
-                Poll::Ready(Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "the connection did not close in time",
-                )))
-            }
+            Poll::Pending => match self.watch.is_over(cx) {
+                Some(why) => {
+                    self.watch.ends();
+                    Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))
+                }
+                None => polled,
+            },
             Poll::Ready(Err(_)) => {
                 self.watch.ends();
                 polled
             }
-            _ => polled,
+            Poll::Ready(Ok(_)) => polled,
         }
     }
 }

@@ -1,7 +1,6 @@
-//! A request body that can be had back as it was, so that a request which no server has looked at can be sent
-//! elsewhere; that remembers its own failure, which HTTP/2 has no way to report; and that ends with its call.
+//! [`Lent`]: a request body in the hands of tonic's transport, which can be had back as it was; that remembers its own failure,
+//! which HTTP/2 has no way to report; and that ends with its call.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,8 +12,7 @@ use tokio::sync::oneshot;
 use tonic::Status;
 use tonic::body::Body;
 
-/// How many bytes of a body are remembered at most; longer ones cannot be had back once they are begun.
-const MOST: usize = 64 * 1024;
+use super::kept::Kept;
 
 /// What has become of a body that was lent out.
 pub(super) enum Returned {
@@ -52,25 +50,14 @@ impl Home {
 pub(super) fn lend(body: Body) -> (Lent, Home) {
     let (way, home) = oneshot::channel();
     let answered = Arc::<AtomicBool>::default();
-    let lent = Lent {
-        rest: Some(body),
-        read: VecDeque::new(),
-        size: 0,
-        whole: true,
-        begun: false,
-        way: Some(way),
-        answered: Arc::clone(&answered),
-    };
+    let body = Some(Kept::new(body));
+    let lent = Lent { body, begun: false, way: Some(way), answered: Arc::clone(&answered) };
     (lent, Home { way: home, answered })
 }
 
 /// A body that is lent out.
 pub(super) struct Lent {
-    rest: Option<Body>,
-    /// What has been read of it, as long as it is whole. Frames share their bytes.
-    read: VecDeque<Bytes>,
-    size: usize,
-    whole: bool,
+    body: Option<Kept>,
     /// Whether it was asked for a frame.
     begun: bool,
     way: Option<oneshot::Sender<Returned>>,
@@ -78,33 +65,6 @@ pub(super) struct Lent {
 }
 
 impl Lent {
-    /// The body from its beginning, if it is whole: for whom it was given back to.
-    pub(super) fn take(mut self) -> Option<Body> {
-        self.way = None;
-        self.whole()
-    }
-
-    fn whole(&mut self) -> Option<Body> {
-        let rest = self.rest.take().filter(|_| self.whole)?;
-        let read = std::mem::take(&mut self.read);
-        Some(if read.is_empty() { rest } else { Body::new(Again { read, rest }) })
-    }
-
-    fn remember(&mut self, frame: &Frame<Bytes>) {
-        match frame.data_ref() {
-            Some(data) if self.size + data.len() <= MOST => {
-                self.size += data.len();
-                self.read.push_back(data.clone());
-            }
-            _ => self.forget(),
-        }
-    }
-
-    fn forget(&mut self) {
-        self.whole = false;
-        self.read = VecDeque::new();
-    }
-
     fn send_home(&mut self, returned: Returned) {
         if let Some(way) = self.way.take() {
             // Nobody waits for it once the call has ended.
@@ -124,35 +84,30 @@ impl http_body::Body for Lent {
         self.begun = true;
         let is_over = self.way.as_mut().is_some_and(|way| way.poll_closed(cx).is_ready());
         let answered = self.answered.load(Ordering::Relaxed);
-        if self.whole && answered {
-            self.forget();
-        }
         // Before that hyper resets it. Where the head has not left yet a reset of ours would leave h2 with a stream less and
         // nobody told who waits for one.
         if is_over && answered {
-            self.rest = None;
+            self.body = None;
             return Poll::Ready(Some(Err(given_up())));
         }
-        let Some(body) = &mut self.rest else { return Poll::Ready(None) };
-        let polled = Pin::new(body).poll_frame(cx);
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) if self.whole => self.remember(frame),
-            Poll::Ready(Some(Err(failure))) => {
-                let failure = failure.clone();
-                self.forget();
-                self.send_home(Returned::Failed(failure));
-            }
-            _ => {}
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        if answered {
+            body.forget();
+        }
+        let polled = body.poll_frame(cx);
+        if let Poll::Ready(Some(Err(failure))) = &polled {
+            let failure = failure.clone();
+            self.send_home(Returned::Failed(failure));
         }
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.as_ref().is_none_or(http_body::Body::is_end_stream)
+        self.body.as_ref().is_none_or(Kept::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), http_body::Body::size_hint)
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Kept::size_hint)
     }
 }
 
@@ -165,35 +120,10 @@ fn given_up() -> Status {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        if let Some(body) = self.whole() {
+        if let Some(body) = self.body.take().and_then(Kept::into_whole) {
             let begun = self.begun;
             self.send_home(Returned::Whole { body, begun });
         }
-    }
-}
-
-/// A body from its beginning: what had been read of it, then the rest.
-struct Again {
-    read: VecDeque<Bytes>,
-    rest: Body,
-}
-
-impl http_body::Body for Again {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        match self.read.pop_front() {
-            Some(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
-            None => Pin::new(&mut self.rest).poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.read.is_empty() && self.rest.is_end_stream()
     }
 }
 
@@ -230,10 +160,7 @@ mod tests {
             }
             assert!(home.look().is_none(), "it is still out");
             drop(lent);
-            // And again, from the beginning.
-            let (lent, mut again) = lend(whole(&mut home));
-            assert_eq!(lent.collect().await.unwrap().to_bytes(), "hello");
-            assert_eq!(whole(&mut again).collect().await.unwrap().to_bytes(), "hello");
+            assert_eq!(whole(&mut home).collect().await.unwrap().to_bytes(), "hello");
             assert!(home.look().is_none(), "it comes home once");
         }
     }
@@ -248,10 +175,12 @@ mod tests {
             drop(lent);
             assert!(matches!(home.wait().await, Some(Returned::Whole { begun: told, .. }) if told == begun));
         }
-        let (mut lent, home) = lend(hello());
-        assert!(lent.frame().await.unwrap().is_ok() && lent.read.len() == 1);
+        let (mut lent, mut home) = lend(hello());
+        assert!(lent.frame().await.unwrap().is_ok());
         home.answered();
-        assert!(lent.frame().await.unwrap().is_ok() && lent.read.is_empty());
+        assert!(lent.frame().await.unwrap().is_ok());
+        drop(lent);
+        assert!(home.look().is_none());
         // And ends with its call, also while it waits for its next frame.
         let silent = tokio_stream::pending::<Result<Frame<Bytes>, Status>>();
         let (lent, home) = lend(Body::new(StreamBody::new(silent)));
@@ -264,13 +193,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_too_long_or_failed_does_not_come_home() {
-        let half = || Ok(Bytes::from(vec![0; MOST / 2 + 1]));
-        let (mut lent, mut home) = lend(body(vec![half(), half()]));
-        assert!(lent.frame().await.unwrap().is_ok() && lent.frame().await.unwrap().is_ok());
-        drop(lent);
-        assert!(home.look().is_none());
-
+    async fn what_failed_does_not_come_home() {
         let (mut lent, mut home) = lend(body(vec![Ok(Bytes::new()), Err(Status::aborted("mine"))]));
         assert!(lent.frame().await.unwrap().is_ok() && lent.frame().await.unwrap().is_err());
         drop(lent);

@@ -20,6 +20,7 @@ mod fate;
 mod frames;
 mod http2;
 mod io;
+mod kept;
 mod lent;
 mod native;
 mod status;

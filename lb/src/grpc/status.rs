@@ -45,6 +45,13 @@ pub(super) fn failed(instance: &Instance, error: BoxError) -> Status {
     with_source(Status::new(code, message), error)
 }
 
+/// A stream broke off.
+pub(super) fn of_stream(error: h2::Error) -> Status {
+    // The server broke the rules.
+    let code = if error.is_library() { Code::Internal } else { Code::Unavailable };
+    with_source(Status::new(code, error.to_string()), error)
+}
+
 /// The transport failed in the middle of an answer.
 pub(super) fn broken_off(instance: &Instance, status: Status) -> Status {
     let code = code_of_reset(&status).unwrap_or(match status.code() {

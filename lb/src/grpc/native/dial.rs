@@ -4,25 +4,45 @@ use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::Duration;
 
+use bytes::Bytes;
 use callsign_core::{Address, Connector, Trouble};
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::runtime::Handle;
+use h2::client::Builder;
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 
 use super::super::frames::Frame;
 use super::super::io::{Watch, WatchedIo};
 use super::super::transport::NotGreeted;
-use super::driver::{Driver, Executor};
+use super::driver::Driver;
+use super::keepalive::Keepalive;
 use super::lane::{Common, Lane, Line};
 use crate::error::BoxError;
 
 /// How long a connection may take to close when nobody has a use for it any more.
 const CLOSE: Duration = Duration::from_secs(1);
+
+/// How much of an answer may be under way, and of all answers on a connection: enough for a fast and long way.
+const STREAM_WINDOW: u32 = 2 << 20;
+const WINDOW: u32 = 5 << 20;
+/// How much of a request is kept until it is written.
+const SEND_BUFFER: usize = 1 << 20;
+/// The most bytes of an answer's head, or of its trailers.
+const HEAD: u32 = 16 << 10;
+
+/// HTTP/2 with the figures that hyper and tonic have.
+fn http2() -> Builder {
+    let mut http2 = Builder::new();
+    http2
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_header_list_size(HEAD)
+        .enable_push(false);
+    http2
+}
 
 /// How to connect to one instance.
 #[derive(Debug)]
@@ -54,14 +74,11 @@ impl Dial {
         let (hold, held) = oneshot::channel();
         let (greeted, greeting) = oneshot::channel();
         let note = Note { line: Arc::clone(&line), greeted: Some(greeted), held: Some(held), close: None };
-        let executor = Executor::new(Handle::current());
-        let mut http2 = http2::Builder::new(executor.clone());
-        http2.timer(TokioTimer::new());
-        if let Some((interval, timeout)) = self.keepalive {
-            http2.keep_alive_interval(interval).keep_alive_timeout(timeout).keep_alive_while_idle(true);
-        }
-        let (sender, requests) = http2.handshake(TokioIo::new(WatchedIo::new(stream, true, note))).await?;
-        let mut driver = Driver::new(Arc::clone(&line), requests, &executor);
+        let io = WatchedIo::new(stream, true, note);
+        let (sender, mut connection) = http2().handshake::<_, Bytes>(io).await?;
+        let keepalive =
+            self.keepalive.zip(connection.ping_pong()).map(|(times, pings)| Keepalive::new(pings, times));
+        let mut driver = Driver::new(Arc::clone(&line), connection, keepalive);
         // A listener that nobody looks after lets everybody connect.
         let is_there = tokio::select! {
             biased;
@@ -112,15 +129,19 @@ impl Watch for Note {
         self.line.shut();
     }
 
-    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+    fn is_over(&mut self, cx: &mut Context<'_>) -> Option<&'static str> {
+        if self.line.is_given_up() {
+            return Some("the server has not answered a ping in time");
+        }
         if let Some(held) = &mut self.held {
             // The calls that it has go on.
             if self.line.taken() > 0 || Pin::new(held).poll(cx).is_pending() {
-                return false;
+                return None;
             }
             self.held = None;
             self.close = Some(Box::pin(sleep(CLOSE)));
         }
-        self.close.as_mut().is_some_and(|close| close.as_mut().poll(cx) == Poll::Ready(()))
+        let close = self.close.as_mut()?;
+        close.as_mut().poll(cx).is_ready().then_some("the connection did not close in time")
     }
 }

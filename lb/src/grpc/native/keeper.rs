@@ -110,11 +110,7 @@ impl Keeper {
 
     /// Takes a connection in.
     pub(super) fn keep(&mut self, lane: &Arc<Lane>, driver: Driver) {
-        let line = Arc::clone(&lane.line);
-        self.drivers.spawn(async move {
-            driver.await;
-            line.shut();
-        });
+        self.drivers.spawn(driver);
         self.watched.push(Watched::new(Arc::clone(&lane.line), Instant::now()));
         self.pool.add(lane);
     }

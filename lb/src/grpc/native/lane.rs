@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
-use hyper::client::conn::http2::SendRequest;
+use bytes::Bytes;
+use h2::client::SendRequest;
 use tokio::sync::{Notify, oneshot};
 
-use super::super::lent::Lent;
 use crate::factory::Lifeline;
 
 /// What all connections to an instance share.
@@ -84,6 +84,8 @@ pub(super) struct Line {
     answers: AtomicU64,
     /// How often something was read.
     reads: AtomicU64,
+    /// The server is not there any more.
+    given_up: AtomicBool,
 }
 
 const NEW: u8 = 0;
@@ -102,6 +104,7 @@ impl Line {
             unanswered: AtomicUsize::new(0),
             answers: AtomicU64::new(0),
             reads: AtomicU64::new(0),
+            given_up: AtomicBool::new(false),
         }
     }
 
@@ -153,6 +156,15 @@ impl Line {
         taken.is_ok()
     }
 
+    /// Has the connection end at the next look at its bytes.
+    pub(super) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
+    }
+
     pub(super) fn reads(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
     }
@@ -176,18 +188,18 @@ impl Line {
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) line: Arc<Line>,
-    sender: SendRequest<Lent>,
+    sender: SendRequest<Bytes>,
     /// Its end is the end of the connection's time.
     _hold: oneshot::Sender<()>,
 }
 
 impl Lane {
-    pub(super) fn new(line: Arc<Line>, sender: SendRequest<Lent>, hold: oneshot::Sender<()>) -> Self {
+    pub(super) fn new(line: Arc<Line>, sender: SendRequest<Bytes>, hold: oneshot::Sender<()>) -> Self {
         Self { line, sender, _hold: hold }
     }
 
     /// A place on it, and where to send the request, if there is one.
-    pub(super) fn take(&self) -> Option<(Place, SendRequest<Lent>)> {
+    pub(super) fn take(&self) -> Option<(Place, SendRequest<Bytes>)> {
         if !self.line.take() {
             return None;
         }
@@ -197,9 +209,6 @@ impl Lane {
 }
 
 /// The place of one call on a connection, until it is dropped.
-///
-/// It must not hold the connection's sender: a request that is sent while its receiver is being dropped comes back when the
-/// last sender is gone, and whoever waits for it has a place.
 #[derive(Debug)]
 pub(in super::super) struct Place(Arc<Line>);
 

@@ -1,15 +1,22 @@
-//! [`NativeTransport`]: hyper's HTTP/2 client, with nothing between the caller and the connection but counters.
+//! [`NativeTransport`]: the HTTP/2 connections of `h2`, with nothing between the caller and them but counters.
 //!
 //! Beneath one [`NativeConnection`] there are the connections to one instance. They are opened as they are needed, and a
-//! call that they have no place for waits in a bounded queue. What ends and what never left is told as soon as it is known:
-//! a connection that closes or is told to go away takes no more calls from that moment, and hyper gives back what it had not
-//! begun to send.
+//! call that they have no place for waits in a bounded queue. A call needs no task but the caller's and the connection's: the
+//! caller puts its request on the connection, and takes its answer from there. What ends and what never left is told as soon
+//! as it is known: a connection that closes or is told to go away takes no more calls from that moment.
+//!
+//! `h2` and not hyper's client on top of it, which has a task for each call and one between the callers and the connection:
+//! what is in there when the server goes away is not known to have been sent or not.
 
+mod answer;
 mod dial;
 mod driver;
+mod exchange;
+mod keepalive;
 mod keeper;
 mod lane;
 mod pool;
+mod upload;
 
 use std::fmt::{self, Debug};
 use std::sync::Arc;
@@ -26,15 +33,14 @@ use tokio::sync::OnceCell;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::body::Body;
 
+pub(super) use self::answer::Answer;
 use self::dial::Dial;
+use self::exchange::exchange;
 use self::keeper::Keeper;
 use self::lane::Common;
-pub(super) use self::lane::Place;
 use self::pool::{NoPlace, Pool};
 use super::body::AnswerBody;
-use super::fate;
 use super::http2::Http2;
-use super::lent::lend;
 use super::transport::{CallError, Connection, Fate, Proof, Transport};
 use crate::error::BoxError;
 use crate::factory::Lifeline;
@@ -99,10 +105,12 @@ impl Transport for NativeTransport {
         let (lane, driver) = dial.run(&pool.common).await?;
         let mut keeper = Keeper::new(Arc::clone(&pool), dial, settings.connections, self.connect_timeout);
         keeper.keep(&lane, driver);
-        let keeper = AbortOnDropHandle::new(Handle::current().spawn(keeper.run()));
+        let runtime = Handle::current();
+        let keeper = AbortOnDropHandle::new(runtime.spawn(keeper.run()));
         let scheme = if secure { Scheme::HTTPS } else { Scheme::HTTP };
         let user_agent = settings.user_agent.clone();
-        Ok(NativeConnection { pool, origin: (scheme, authority), user_agent, _keeper: keeper }.into())
+        Ok(NativeConnection { pool, origin: (scheme, authority), user_agent, runtime, _keeper: keeper }
+            .into())
     }
 }
 
@@ -111,6 +119,8 @@ pub(super) struct NativeConnection {
     pool: Arc<Pool>,
     origin: (Scheme, Authority),
     user_agent: HeaderValue,
+    /// Of what is left of requests whose answers have begun.
+    runtime: Handle,
     _keeper: AbortOnDropHandle<()>,
 }
 
@@ -126,50 +136,22 @@ pub(super) struct Full(usize);
 
 impl NativeConnection {
     pub(super) async fn call(&self, mut request: Request<Body>) -> Result<Response<AnswerBody>, CallError> {
-        let (place, mut sender) = match self.pool.enter().await {
+        let (place, sender) = match self.pool.enter().await {
             Ok(seat) => seat,
             Err(why) => {
                 let error: BoxError = match why {
                     NoPlace::Shut => Shut.into(),
                     NoPlace::Full(waiting) => Full(waiting).into(),
                 };
-                return Err(CallError { error, fate: never_left(Some(request)) });
+                return Err(CallError {
+                    error,
+                    fate: Fate::Unsent(Proof::NeverLeft, Some(Box::new(request))),
+                });
             }
         };
         self.dress(&mut request);
-        let (mut head, body) = request.into_parts();
-        // Only the caller has a use for them, and to copy them costs something.
-        let extensions = std::mem::take(&mut head.extensions);
-        let copy = head.clone();
-        let (body, home) = lend(body);
-        let awaits = place.awaits();
-        let answer = sender.try_send_request(Request::from_parts(head, body));
-        // See [`Place`].
-        drop(sender);
-        let mut failed = match answer.await {
-            Ok(answer) => {
-                awaits.answered();
-                home.answered();
-                return Ok(answer.map(|body| AnswerBody::Native { body, _place: place, _request: home }));
-            }
-            Err(failed) => failed,
-        };
-        drop(awaits);
-        let given_back = failed.take_message().map(|message| {
-            let (mut head, body) = message.into_parts();
-            head.extensions.clone_from(&extensions);
-            body.take().map(|body| Request::from_parts(head, body))
-        });
-        let mut copy = copy;
-        copy.extensions = extensions;
-        let error = failed.into_error().into();
-        match given_back {
-            Some(request) => {
-                place.line().shut();
-                Err(CallError { error, fate: never_left(request) })
-            }
-            None => Err(fate::of(error, copy, home, || place.line().shut()).await),
-        }
+        let answer = exchange(place, sender, request, &self.runtime).await?;
+        Ok(answer.map(AnswerBody::Native))
     }
 
     /// Says where a call goes, and who makes it.
@@ -185,8 +167,4 @@ impl NativeConnection {
         }
         request.headers_mut().entry(USER_AGENT).or_insert_with(|| self.user_agent.clone());
     }
-}
-
-fn never_left(request: Option<Request<Body>>) -> Fate {
-    Fate::Unsent(Proof::NeverLeft, request.map(Box::new))
 }

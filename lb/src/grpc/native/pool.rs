@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
-use hyper::client::conn::http2::SendRequest;
+use bytes::Bytes;
+use h2::client::SendRequest;
 
-use super::super::lent::Lent;
 use super::lane::{Common, Lane, Place};
 
 /// The connections to an instance, the oldest first.
@@ -20,7 +20,7 @@ pub(super) struct Pool {
 }
 
 /// A place on a connection, and where to send the request.
-type Seat = (Place, SendRequest<Lent>);
+type Seat = (Place, SendRequest<Bytes>);
 
 /// Why a call has no place.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,0 +1,56 @@
+//! [`Answer`]: the body of an answer.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream};
+use http_body::Frame;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::lane::Place;
+
+/// The body of an answer, on a connection. When it is dropped the server is told that nobody wants the rest.
+pub(in super::super) struct Answer {
+    stream: RecvStream,
+    /// No trailers have come yet.
+    is_open: bool,
+    /// The call has it for as long as there is a body.
+    _place: Place,
+    /// What is left of the request ends with it.
+    _upload: Option<AbortOnDropHandle<()>>,
+}
+
+impl Answer {
+    pub(super) fn new(stream: RecvStream, place: Place, upload: Option<AbortOnDropHandle<()>>) -> Self {
+        Self { stream, is_open: true, _place: place, _upload: upload }
+    }
+
+    pub(in super::super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        if !self.is_open {
+            return Poll::Ready(None);
+        }
+        let frame = match ready!(self.stream.poll_data(cx)) {
+            Some(Ok(data)) => {
+                // It fails where the stream has ended, whose bytes count no more.
+                let _ = self.stream.flow_control().release_capacity(data.len());
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+            Some(Err(error)) => Err(error),
+            None => ready!(self.stream.poll_trailers(cx)).map(|trailers| trailers.map(Frame::trailers)),
+        };
+        self.is_open = false;
+        Poll::Ready(match frame {
+            Ok(trailers) => trailers.map(Ok),
+            // The server wants no more of the request, and has said all (RFC 9113, 8.1).
+            Err(error) if error.is_remote() && error.reason() == Some(Reason::NO_ERROR) => None,
+            Err(error) => Some(Err(error)),
+        })
+    }
+
+    pub(in super::super) fn is_end_stream(&self) -> bool {
+        !self.is_open || self.stream.is_end_stream()
+    }
+}
