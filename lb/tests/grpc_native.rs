@@ -330,6 +330,42 @@ async fn nothing_is_left_of_a_channel_with_several_connections() {
     }
 }
 
+/// Another connection stays for as long as it may be needed again: a minute.
+#[tokio::test]
+async fn a_connection_too_many_closes_after_a_minute() {
+    let (server, at) = Echo::start(Some(5)).await;
+    let (script, _registry, watch) = Script::open();
+    let channel = Channel::new(watch);
+    script.lists([at.port()]);
+    ready(&channel, 1).await;
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let with_one = tasks();
+    let (running, connections) =
+        (|| server.seen.running.load(Ordering::SeqCst), || server.seen.connections.load(Ordering::SeqCst));
+    let calls = hang(&channel, 8);
+    eventually("all run", || running() == 8).await;
+    assert_eq!(connections(), 2);
+    drop(calls);
+    eventually("none runs", || running() == 0).await;
+    tokio::time::pause();
+    tokio::time::sleep(Duration::from_secs(59)).await;
+    assert!(tasks() > with_one, "it is still open");
+    tokio::time::resume();
+    let calls = hang(&channel, 8);
+    eventually("all run", || running() == 8).await;
+    // Seen by the keeper, who looks four times a second.
+    tokio::time::pause();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(calls);
+    tokio::time::sleep(Duration::from_secs(59)).await;
+    assert!(tasks() > with_one, "the minute begins anew");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    tokio::time::resume();
+    eventually("closed", || tasks() == with_one).await;
+    assert_eq!(echo(channel, "still there").await.unwrap().into_inner(), "still there");
+    assert_eq!(connections(), 2);
+}
+
 /// A connection that nobody needs is closed at once, whatever the server does.
 #[tokio::test]
 async fn an_idle_connection_closes_at_once() {
