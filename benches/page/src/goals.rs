@@ -57,6 +57,7 @@ const KIT: &str = "Go kit's way, read in place";
 const KIT_HELD: &str = "Go kit's way, endpoint held";
 const TOWER: &str = "tower p2c + PeakEwma";
 const ALONE: &str = "one at a time, one thread";
+const THREADS: &str = "one at a time, two threads";
 const TASKS: &str = "64 tasks";
 const OURS: &str = "callsign Channel";
 const LIST: &str = "tonic balance_list";
@@ -121,17 +122,23 @@ pub(crate) fn goals(measured: &Measured) -> Vec<Goal> {
         ),
         goal("allocations of a pick, any policy", Bound::Most(0.0), most_allocations(picks)),
         goal(
-            "unary call, processor time: callsign / raw hyper",
+            "unary call, processor time, two threads: callsign / raw hyper",
             Bound::Most(1.1),
-            ratio(rpc, "work of a call", ALONE, OURS, RAW),
+            ratio(rpc, "work of a call", THREADS, OURS, RAW),
         ),
+        goal("the same, all on one thread", Bound::Most(1.1), ratio(rpc, "work of a call", ALONE, OURS, RAW)),
         goal(
             "the same in instructions",
             Bound::Most(1.1),
             ratio(rpc, "instructions of a call", ALONE, OURS, RAW),
         ),
         goal(
-            "unary call, processor time: callsign / tonic's balance_list",
+            "unary call, processor time, two threads: callsign / tonic's balance_list",
+            Bound::Most(0.6),
+            ratio(rpc, "work of a call", THREADS, OURS, LIST),
+        ),
+        goal(
+            "the same, all on one thread",
             Bound::Most(0.6),
             ratio(rpc, "work of a call", ALONE, OURS, LIST),
         ),
@@ -214,13 +221,14 @@ pub(crate) fn short(measured: &Measured) -> String {
         pick(1, HEEDING),
         &[("tower's PeakEwma", pick(1, TOWER)), ("tonic's way", pick(1, "tonic's way, p2c behind a buffer"))],
     );
-    let instructions = |who: &str| of(rpc, "instructions of a call", ALONE, who).map(|n| n / 1000.0);
-    if instructions(OURS).is_some() {
-        text += &row(
-            "a gRPC call, thousand instructions",
-            instructions(OURS),
-            &[("raw hyper", instructions(RAW)), ("tonic's balance_list", instructions(LIST))],
-        );
+    for (what, figure, case) in [
+        ("a gRPC call, µs on a processor", "work of a call", THREADS),
+        ("calls a second of 64 tasks", "calls", TASKS),
+    ] {
+        let of = |who: &str| of(rpc, figure, case, who);
+        let others =
+            [RAW, TONIC, LIST].map(|who| (if who == LIST { "tonic's balance_list" } else { who }, of(who)));
+        text += &row(what, of(OURS), &others);
     }
     let peers =
         |what: &str| [("round robin", simulated(what, "RoundRobin")), ("P2C", simulated(what, "P2cPending"))];
