@@ -42,6 +42,6 @@ pub use policy::{
     Rendezvous, RingHash, RoundRobin, SlowStart, UnknownPolicy, WeightedRandom, WeightedRoundRobin,
 };
 pub use ready::ReadySet;
-pub use retry::{Attempt, AttemptError, Budget, Decide, Retry, RetryError, UnsentOnly};
+pub use retry::{Attempt, AttemptError, Budget, Decide, NeverSentOnly, Retry, RetryError};
 pub use slot::Slot;
 pub use stats::{Outcome, Stats};

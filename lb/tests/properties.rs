@@ -168,7 +168,7 @@ async fn no_policy_picks_what_is_not_ready_and_no_call_is_lost() {
 async fn one_change_among_ten_thousand_dials_one() {
     let (script, _registry, watch) = Script::open();
     let counts = Arc::new(Counts::default());
-    let endpoints = Endpointer::builder(watch, counts.factory()).concurrency(512).build();
+    let endpoints = Endpointer::builder(watch, counts.factory()).concurrent_dials(512).build();
     script.lists(1..=10_000);
     let set = endpoints.wait_for(|set| set.len() == 10_000).await;
     let mut balancer = Balancer::new(endpoints.clone(), RoundRobin::default());

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use callsign_core::Registry;
 use callsign_lb::{
-    AttemptError, Balancer, Budget, Decide, Endpointer, NeverSent, PickError, Picked, Retry, RetryError,
-    RoundRobin, UnsentOnly,
+    AttemptError, Balancer, Budget, Decide, Endpointer, NeverSent, NeverSentOnly, PickError, Picked, Retry,
+    RetryError, RoundRobin,
 };
 use support::{Counts, Probe, Script, io_error};
 use tokio::time::Instant;
@@ -32,7 +32,7 @@ async fn scene(listed: &[u16]) -> Scene {
 }
 
 impl Scene {
-    fn retry(&self) -> Retry<Probe, RoundRobin, UnsentOnly> {
+    fn retry(&self) -> Retry<Probe, RoundRobin, NeverSentOnly> {
         Retry::new(Balancer::with_seed(self.endpoints.clone(), RoundRobin::default(), 0))
     }
 }
@@ -245,7 +245,7 @@ async fn one_attempt_that_may_have_been_sent_counts_for_all() {
     };
     let error = scene.retry().max(2).when(any).call(reset_then_refused).await.unwrap_err();
     assert_eq!(error.attempts().len(), 2);
-    assert!(error.attempts()[1].error().is_unsent());
+    assert!(error.attempts()[1].error().is_never_sent());
     assert!(!callsign_lb::is_never_sent(&error), "{}", error.chain());
     let source = error.source().unwrap().downcast_ref::<io::Error>().unwrap();
     assert_eq!(source.kind(), io::ErrorKind::ConnectionReset);

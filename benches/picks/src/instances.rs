@@ -26,7 +26,7 @@ async fn connect(_: Arc<Instance>) -> std::io::Result<usize> {
 
 /// Endpoints of all instances, when they are there.
 pub(crate) async fn endpoints(watch: InstanceWatch, count: usize) -> Result<Endpointer<usize>> {
-    let endpoints = Endpointer::builder(watch, connect).concurrency(1024).build();
+    let endpoints = Endpointer::builder(watch, connect).concurrent_dials(1024).build();
     tokio::time::timeout(Duration::from_secs(60), endpoints.wait_for(|set| set.len() == count)).await?;
     Ok(endpoints)
 }

@@ -33,8 +33,8 @@ pub(super) struct Builder<E, F> {
     pub(super) factory: Arc<F>,
     pub(super) board: Arc<Board<E>>,
     pub(super) roster: Roster<E>,
-    pub(super) dial_timeout: Duration,
-    pub(super) concurrency: usize,
+    pub(super) connect_timeout: Duration,
+    pub(super) concurrent_dials: usize,
     pub(super) told: mpsc::UnboundedReceiver<Told>,
     pub(super) tell: mpsc::UnboundedSender<Told>,
     /// Raised when somebody may have to be left out; `None` where nobody ever is.
@@ -69,7 +69,7 @@ where
         let first = self.watch.snapshot();
         self.roster.apply(&first, Instant::now());
         loop {
-            while dials.len() < self.concurrency {
+            while dials.len() < self.concurrent_dials {
                 let Some(job) = self.roster.next_dial() else { break };
                 let key = job.key.clone();
                 let dial = dials.spawn(self.dial(job));
@@ -136,7 +136,7 @@ where
 
     /// A dial, bounded in time. It is a task so that dials run beside each other.
     fn dial(&self, job: Job) -> impl Future<Output = Dialled<E>> + Send + use<E, F> {
-        let (factory, within) = (Arc::clone(&self.factory), self.dial_timeout);
+        let (factory, within) = (Arc::clone(&self.factory), self.connect_timeout);
         let lifeline =
             Lifeline::new(job.key.clone(), Arc::clone(&job.stats), self.tell.clone(), self.suspect.clone());
         async move {

@@ -65,8 +65,8 @@ impl<E: Send + Sync + 'static> Endpointer<E> {
         EndpointerBuilder {
             watch,
             factory,
-            dial_timeout: Duration::from_secs(5),
-            concurrency: 32,
+            connect_timeout: Duration::from_secs(5),
+            concurrent_dials: 32,
             backoff: BACKOFF,
             filter: Box::new(|_| true),
             ejection: None,
@@ -173,8 +173,8 @@ impl<E> Board<E> {
 pub struct EndpointerBuilder<E, F> {
     watch: InstanceWatch,
     factory: F,
-    dial_timeout: Duration,
-    concurrency: usize,
+    connect_timeout: Duration,
+    concurrent_dials: usize,
     backoff: Backoff,
     filter: Filter,
     ejection: Option<Ejection>,
@@ -189,15 +189,15 @@ where
 {
     /// How long the factory may take for one endpoint before that counts as failed; 5 s.
     #[must_use]
-    pub fn dial_timeout(mut self, within: Duration) -> Self {
-        self.dial_timeout = within;
+    pub fn connect_timeout(mut self, within: Duration) -> Self {
+        self.connect_timeout = within;
         self
     }
 
     /// How many endpoints are made at the same time, 1 at least; 32.
     #[must_use]
-    pub fn concurrency(mut self, dials: usize) -> Self {
-        self.concurrency = dials.max(1);
+    pub fn concurrent_dials(mut self, dials: usize) -> Self {
+        self.concurrent_dials = dials.max(1);
         self
     }
 
@@ -252,8 +252,8 @@ where
             board: Arc::clone(&board),
             roster: Roster::new(service.clone(), self.filter, self.backoff, self.rng)
                 .with_ejection(self.ejection),
-            dial_timeout: self.dial_timeout,
-            concurrency: self.concurrency,
+            connect_timeout: self.connect_timeout,
+            concurrent_dials: self.concurrent_dials,
             told,
             tell,
             suspect: self.ejection.filter(Ejection::minds_suspects).map(|_| Arc::default()),
@@ -268,8 +268,8 @@ impl<E, F> Debug for EndpointerBuilder<E, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EndpointerBuilder")
             .field("watch", &self.watch)
-            .field("dial_timeout", &self.dial_timeout)
-            .field("concurrency", &self.concurrency)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("concurrent_dials", &self.concurrent_dials)
             .field("backoff", &self.backoff)
             .finish_non_exhaustive()
     }

@@ -40,7 +40,7 @@ pub struct ChannelBuilder {
     timeout: Option<Duration>,
     connect_timeout: Duration,
     backoff: Option<(Duration, Duration)>,
-    concurrency: Option<usize>,
+    concurrent_dials: Option<usize>,
     ejection: Option<Ejection>,
 }
 
@@ -57,7 +57,7 @@ impl ChannelBuilder {
             timeout: None,
             connect_timeout: Duration::from_secs(5),
             backoff: None,
-            concurrency: None,
+            concurrent_dials: None,
             ejection: Some(Ejection::default()),
         }
     }
@@ -113,7 +113,7 @@ impl ChannelBuilder {
 
     /// How many connections are made at the same time; 32.
     pub fn concurrent_dials(mut self, dials: usize) -> Self {
-        self.concurrency = Some(dials);
+        self.concurrent_dials = Some(dials);
         self
     }
 
@@ -186,13 +186,13 @@ impl ChannelBuilder {
         };
         let mut endpoints: EndpointerBuilder<Connection, Dialler> =
             Endpointer::builder(self.watch, Dialler(transport))
-                .dial_timeout(self.connect_timeout)
+                .connect_timeout(self.connect_timeout)
                 .filter(self.filter);
         if let Some((first, most)) = self.backoff {
             endpoints = endpoints.backoff(first, most);
         }
-        if let Some(dials) = self.concurrency {
-            endpoints = endpoints.concurrency(dials);
+        if let Some(dials) = self.concurrent_dials {
+            endpoints = endpoints.concurrent_dials(dials);
         }
         if let Some(rule) = self.ejection {
             endpoints = endpoints.ejection(rule);

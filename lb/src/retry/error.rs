@@ -28,11 +28,11 @@ impl<X> AttemptError<X> {
     /// ```
     /// use callsign_lb::{AttemptError, BoxError, is_never_sent};
     ///
-    /// let when = |failed: &AttemptError<BoxError>| failed.is_unsent_by(|error| is_never_sent(&**error));
+    /// let when = |failed: &AttemptError<BoxError>| failed.is_never_sent_by(|error| is_never_sent(&**error));
     /// assert!(!when(&AttemptError::Failed("reset".into())));
     /// ```
     #[must_use]
-    pub fn is_unsent_by(&self, judge: impl FnOnce(&X) -> bool) -> bool {
+    pub fn is_never_sent_by(&self, judge: impl FnOnce(&X) -> bool) -> bool {
         match self {
             Self::NoEndpoint(_) => true,
             Self::Failed(error) => judge(error),
@@ -44,8 +44,8 @@ impl<X> AttemptError<X> {
 impl<X: StdError + 'static> AttemptError<X> {
     /// Whether the attempt [was never sent](is_never_sent).
     #[must_use]
-    pub fn is_unsent(&self) -> bool {
-        self.is_unsent_by(|error| is_never_sent(error))
+    pub fn is_never_sent(&self) -> bool {
+        self.is_never_sent_by(|error| is_never_sent(error))
     }
 }
 
@@ -188,7 +188,7 @@ impl<X: StdError + 'static> RetryError<X> {
 impl<X: StdError + 'static> StdError for RetryError<X> {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         let attempts = self.attempts();
-        let telling = attempts.iter().rfind(|attempt| !attempt.error.is_unsent()).or(attempts.last())?;
+        let telling = attempts.iter().rfind(|attempt| !attempt.error.is_never_sent()).or(attempts.last())?;
         // The caller's own error itself, so that looking for its type in the chain finds it.
         Some(match &telling.error {
             AttemptError::NoEndpoint(error) => error,

@@ -58,18 +58,18 @@ impl<X, F: Fn(&AttemptError<X>) -> bool> Decide<X> for F {
 /// The default: only what provably [was never sent](crate::is_never_sent), which is safe to repeat whatever it does.
 /// Where the registry lists nothing that could be called, nothing is repeated.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct UnsentOnly {}
+pub struct NeverSentOnly {}
 
-impl<X: StdError + 'static> Decide<X> for UnsentOnly {
+impl<X: StdError + 'static> Decide<X> for NeverSentOnly {
     fn repeats(&self, error: &AttemptError<X>) -> bool {
         match error {
             AttemptError::NoEndpoint(PickError::Empty { .. } | PickError::Closed { .. }) => false,
-            error => error.is_unsent(),
+            error => error.is_never_sent(),
         }
     }
 
     fn costs(&self, error: &AttemptError<X>) -> bool {
-        !error.is_unsent()
+        !error.is_never_sent()
     }
 }
 
@@ -120,7 +120,7 @@ impl<X: StdError + 'static> Decide<X> for UnsentOnly {
 /// # Ok(())
 /// # }
 /// ```
-pub struct Retry<E, P: Policy, W = UnsentOnly> {
+pub struct Retry<E, P: Policy, W = NeverSentOnly> {
     balancer: Balancer<E, P>,
     max: usize,
     timeout: Option<Duration>,
@@ -138,7 +138,7 @@ impl<E, P: Policy> Retry<E, P> {
             timeout: None,
             attempt_timeout: None,
             budget: Some(Budget::default()),
-            when: UnsentOnly {},
+            when: NeverSentOnly {},
         }
     }
 }
@@ -183,7 +183,7 @@ impl<E, P: Policy, W> Retry<E, P, W> {
     }
 
     /// Which failed attempts may be repeated; those that were never sent. This takes the place of that, so that whoever
-    /// adds to it says `is_unsent()`, too, and repeats of those then count for the [budget](Self::budget). It is also asked
+    /// adds to it says `is_never_sent()`, too, and repeats of those then count for the [budget](Self::budget). It is also asked
     /// beforehand about an attempt that times out.
     ///
     /// ```
@@ -193,7 +193,7 @@ impl<E, P: Policy, W> Retry<E, P, W> {
     ///
     /// let when = |failed: &AttemptError<io::Error>| match failed {
     ///     AttemptError::Failed(error) if error.kind() == io::ErrorKind::WouldBlock => true,
-    ///     failed => failed.is_unsent(),
+    ///     failed => failed.is_never_sent(),
     /// };
     /// # assert!(!when(&AttemptError::Failed(io::ErrorKind::NotFound.into())));
     /// ```
