@@ -37,12 +37,13 @@ async fn scene(over: Over, count: usize) -> (Vec<Server>, Script, Channel) {
 async fn by_default_the_slow_and_the_failing_get_few_calls(over: Over) {
     let (servers, _script, channel) = scene(over, 4).await;
     let seen = |at: usize| servers[at].acts.calls.load(Ordering::SeqCst);
-    servers[0].acts.delay.store(20, Ordering::SeqCst);
+    // Far more than a busy machine adds to the others.
+    servers[0].acts.delay.store(200, Ordering::SeqCst);
     servers[1].acts.fails.store(true, Ordering::SeqCst);
     for _ in 0..400 {
         let _ = call(&channel, "").await;
     }
-    assert!(seen(0) <= 60 && seen(1) <= 10, "{:?}", [0, 1, 2, 3].map(seen));
+    assert!(seen(0) <= 20 && seen(1) <= 10, "{:?}", [0, 1, 2, 3].map(seen));
     assert_eq!(seen(2) + seen(3), 400 - seen(0) - seen(1));
 }
 
