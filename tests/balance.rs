@@ -8,19 +8,19 @@
 
 use std::collections::HashMap;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use callsign::grpc::Channel;
 use callsign::{Instance, Registry, file};
 use callsign_testkit::conformance::full;
+use callsign_testkit::load::Load;
 use callsign_testkit::process::Program;
 use callsign_testkit::wait::eventually;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, sleep};
 use tonic::codegen::BoxStream;
 use tonic::codegen::tokio_stream::{self, StreamExt};
 use tonic::transport::Server;
@@ -34,6 +34,8 @@ const URL: &str = "CALLSIGN_BALANCE_URL";
 /// Set for a server that answers every call with an error.
 const FAILS: &str = "CALLSIGN_BALANCE_FAILS";
 const SOON: Duration = Duration::from_secs(20);
+/// One call in so much time.
+const EVERY: Duration = Duration::from_millis(2);
 /// How long a call may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a stream goes on, in steps of [`STEP`].
@@ -139,50 +141,11 @@ struct Ended {
     failed: Option<Status>,
 }
 
-/// Calls that are made at a steady pace, whatever becomes of them.
-struct Calls {
-    ended: Arc<Mutex<Vec<Ended>>>,
-    stop: tokio::sync::watch::Sender<bool>,
-    task: JoinSet<()>,
-}
-
-impl Calls {
-    /// One of `streaming` is a stream, none if that is 0.
-    fn start(channel: &Channel, every: Duration, streaming: usize) -> Self {
-        let ended = Arc::<Mutex<Vec<Ended>>>::default();
-        let (stop, mut stopped) = tokio::sync::watch::channel(false);
-        let (channel, tell) = (channel.clone(), Arc::clone(&ended));
-        let mut task = JoinSet::new();
-        task.spawn(async move {
-            let (mut calls, mut ticks, mut n) = (JoinSet::new(), interval(every), 0_usize);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-            loop {
-                tokio::select! {
-                    biased;
-                    _ = stopped.wait_for(|stop| *stop) => break,
-                    Some(_) = calls.join_next() => {}
-                    _ = ticks.tick() => {
-                        n += 1;
-                        let streams = n.checked_rem(streaming) == Some(0);
-                        let (channel, tell) = (channel.clone(), Arc::clone(&tell));
-                        calls.spawn(async move {
-                            let call = call(channel, streams).await;
-                            tell.lock().unwrap().push(call);
-                        });
-                    }
-                }
-            }
-            while calls.join_next().await.is_some() {}
-        });
-        Self { ended, stop, task }
-    }
-
-    /// Stops, and returns all of them.
-    async fn finish(mut self) -> Vec<Ended> {
-        self.stop.send_replace(true);
-        self.task.join_next().await.unwrap().unwrap();
-        std::mem::take(&mut *self.ended.lock().unwrap())
-    }
+/// Calls through a channel, of which one of `streaming` is a stream; none if that is 0.
+fn load(channel: &Channel, streaming: usize) -> Load<Ended> {
+    let channel = channel.clone();
+    let streams = move |number: usize| number.checked_rem(streaming) == Some(0);
+    Load::start(EVERY, move |number| call(channel.clone(), streams(number)))
 }
 
 async fn call(channel: Channel, streams: bool) -> Ended {
@@ -215,7 +178,7 @@ async fn call(channel: Channel, streams: bool) -> Ended {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_ten_that_fails_at_once_gets_next_to_nothing() {
     let scene = Scene::set(10, 1).await;
-    let calls = Calls::start(&scene.channel, Duration::from_millis(2), 0);
+    let calls = load(&scene.channel, 0);
     sleep(Duration::from_secs(8)).await;
     let ended = calls.finish().await;
     let failed = ended.iter().filter(|call| call.failed.is_some()).count();
@@ -233,7 +196,7 @@ async fn one_of_ten_that_fails_at_once_gets_next_to_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_stands_fails_only_what_it_has() {
     let scene = Scene::set(4, 0).await;
-    let calls = Calls::start(&scene.channel, Duration::from_millis(2), 0);
+    let calls = load(&scene.channel, 0);
     sleep(Duration::from_secs(2)).await;
     let (stands, _) = &scene.servers[0];
     stands.process.pause().unwrap();
@@ -262,7 +225,7 @@ async fn one_that_stands_fails_only_what_it_has() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rolling_restarts_fail_no_call() {
     let mut scene = Scene::set(4, 0).await;
-    let calls = Calls::start(&scene.channel, Duration::from_millis(2), 10);
+    let calls = load(&scene.channel, 10);
     let rounds = if full() { 100 } else { 10 };
     for round in 0..rounds {
         for _ in 0..4 {

@@ -18,6 +18,7 @@ pub mod history;
 mod home;
 pub mod http;
 mod leaders;
+pub mod load;
 pub mod log;
 pub mod peers;
 pub mod pki;
