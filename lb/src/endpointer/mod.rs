@@ -7,6 +7,7 @@
 mod backoff;
 mod builder;
 mod roster;
+mod seen;
 
 use std::fmt::{self, Debug};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -211,7 +212,8 @@ where
         self
     }
 
-    /// Which instances are used at all; all.
+    /// Which instances are used at all; all. It is asked when an instance comes, and when it is registered with other
+    /// contents.
     #[must_use]
     pub fn filter(mut self, wanted: impl Fn(&Instance) -> bool + Send + Sync + 'static) -> Self {
         self.filter = Box::new(wanted);

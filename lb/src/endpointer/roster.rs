@@ -13,6 +13,7 @@ use tracing::warn;
 
 use super::Filter;
 use super::backoff::Backoff;
+use super::seen::{Changes, Seen};
 use crate::ejection::{Ejection, Ejector};
 use crate::error::{BoxError, DialError, DialErrors};
 use crate::factory::Key;
@@ -106,6 +107,8 @@ pub(super) struct Roster<E> {
     filter: Filter,
     backoff: Backoff,
     rng: fastrand::Rng,
+    seen: Seen,
+    /// All that is listed and not left out by the filter.
     entries: BTreeMap<InstanceId, Entry<E>>,
     /// Those to be dialled for the first time, or because their connection has closed: they go first, as a thousand
     /// that cannot be reached must not hold up one that can.
@@ -122,8 +125,6 @@ pub(super) struct Roster<E> {
     closed: bool,
     /// Why the registry cannot be read.
     unreadable: Option<Error>,
-    /// Listed, and left out by the filter.
-    filtered: usize,
     /// Decides which instances are left out because they fail, if any ever is.
     ejector: Option<Ejector>,
 }
@@ -135,6 +136,7 @@ impl<E> Roster<E> {
             filter,
             backoff,
             rng,
+            seen: Seen::default(),
             entries: BTreeMap::new(),
             fresh: VecDeque::new(),
             failed: VecDeque::new(),
@@ -145,7 +147,6 @@ impl<E> Roster<E> {
             pending: true,
             closed: false,
             unreadable: None,
-            filtered: 0,
             ejector: None,
         }
     }
@@ -161,45 +162,29 @@ impl<E> Roster<E> {
     pub(super) fn apply(&mut self, snapshot: &Snapshot, now: Instant) -> bool {
         self.pending = snapshot.freshness().is_pending();
         self.unreadable = snapshot.freshness().error().cloned();
-        let (mut new, mut changed, mut gone) = (Vec::new(), Vec::new(), Vec::new());
-        let wanted = &self.filter;
-        // A filter of somebody else's must not end discovery.
-        let filter = |instance: &Instance| {
-            catch_unwind(AssertUnwindSafe(|| wanted(instance))).unwrap_or_else(|_| {
-                warn!(instance = %instance.id(), "the filter panicked over an instance: it is left out");
-                false
-            })
-        };
-        let mut listed = snapshot.iter().filter(|listed| filter(listed.instance())).peekable();
-        let mut kept = 0;
-        // Both are sorted by id.
-        for (id, entry) in &mut self.entries {
-            while let Some(listed) = listed.next_if(|listed| listed.id() < id) {
-                new.push(listed.clone());
-            }
-            match listed.next_if(|listed| listed.id() == id) {
-                None => gone.push(id.clone()),
-                Some(listed) => {
-                    kept += 1;
-                    if entry.listed != *listed {
-                        changed.push(listed.clone());
-                    }
-                }
-            }
-        }
-        new.extend(listed.cloned());
-        self.filtered = snapshot.len() - kept - new.len();
-        let concerns = !gone.is_empty() || !changed.is_empty();
+        let Changes { new, changed, gone } = self.seen.take_in(snapshot);
+        let mut concerns = false;
         for id in gone {
-            self.remove(&id);
+            concerns |= self.remove(&id);
         }
         for listed in changed {
-            self.change(listed, now);
+            concerns |= self.change(listed, now);
         }
         for listed in new {
-            self.insert(listed, now);
+            if self.wants(&listed) {
+                self.insert(listed, now);
+            }
         }
         concerns
+    }
+
+    /// Whether the filter takes an instance.
+    fn wants(&self, instance: &Instance) -> bool {
+        // A filter of somebody else's must not end discovery.
+        catch_unwind(AssertUnwindSafe(|| (self.filter)(instance))).unwrap_or_else(|_| {
+            warn!(instance = %instance.id(), "the filter panicked over an instance: it is left out");
+            false
+        })
     }
 
     /// The latest set has been published.
@@ -219,22 +204,34 @@ impl<E> Roster<E> {
         self.want(&id);
     }
 
-    fn remove(&mut self, id: &InstanceId) {
-        if let Some(mut entry) = self.entries.remove(id) {
-            Self::stop(&mut self.waiting, id, &mut entry);
-        }
+    /// Returns whether it was there.
+    fn remove(&mut self, id: &InstanceId) -> bool {
+        let Some(mut entry) = self.entries.remove(id) else { return false };
+        Self::stop(&mut self.waiting, id, &mut entry);
+        true
     }
 
-    fn change(&mut self, listed: Listed, now: Instant) {
-        let Some(entry) = self.entries.get_mut(listed.id()) else { return };
+    /// Takes in what an instance is registered with now. Returns whether that concerns what is there.
+    fn change(&mut self, listed: Listed, now: Instant) -> bool {
         let id = listed.id().clone();
+        if !self.wants(&listed) {
+            return self.remove(&id);
+        }
+        let Some(entry) = self.entries.get_mut(&id) else {
+            self.insert(listed, now);
+            return false;
+        };
+        if entry.listed == listed {
+            return false;
+        }
         let before = std::mem::replace(&mut entry.listed, listed);
         let now_listed = &entry.listed;
         if before.address() != now_listed.address() || before.protocol() != now_listed.protocol() {
             // Another place is another endpoint.
             let listed = now_listed.clone();
             self.remove(&id);
-            return self.insert(listed, now);
+            self.insert(listed, now);
+            return true;
         }
         // It has just been heard of: worth a dial at once.
         let returned = before.is_held() && !now_listed.is_held()
@@ -254,6 +251,7 @@ impl<E> Roster<E> {
             }
             _ => {}
         }
+        true
     }
 
     /// Ends whatever is being done for an endpoint that is not there yet.
@@ -431,7 +429,7 @@ impl<E> Roster<E> {
             return Lack::Pending(unreadable());
         }
         if total == 0 {
-            return Lack::Empty(self.entries.len() + self.filtered, unreadable());
+            return Lack::Empty(self.seen.len(), unreadable());
         }
         let failed: usize = wanted().filter(|entry| entry.error.is_some()).count();
         if failed < total {

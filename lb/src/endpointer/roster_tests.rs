@@ -1,6 +1,7 @@
 //! The roster on its own: times and snapshots go in by hand.
 
 use std::future::pending;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use callsign_core::{InstanceWatch, Registration, Registry, RegistryUrl};
 use tokio::sync::mpsc;
@@ -21,11 +22,15 @@ struct Scene {
 
 impl Scene {
     fn new(name: &str) -> Self {
+        Self::filtered(name, |_| true)
+    }
+
+    fn filtered(name: &str, filter: impl Fn(&Instance) -> bool + Send + Sync + 'static) -> Self {
         let url = RegistryUrl::parse(&format!("memory:roster-{name}")).unwrap();
         let registry = callsign_core::memory::open(&url).unwrap();
         let watch = registry.watch(&"book".parse().unwrap());
         let rng = fastrand::Rng::with_seed(1);
-        let roster = Roster::new("book".parse().unwrap(), Box::new(|_| true), BACKOFF, rng);
+        let roster = Roster::new("book".parse().unwrap(), Box::new(filter), BACKOFF, rng);
         let (told, cuts) = mpsc::unbounded_channel();
         Self { registry, watch, roster, told, _cuts: cuts, dials: tokio::task::JoinSet::new() }
     }
@@ -141,6 +146,36 @@ async fn content_may_change_and_address_may_not() {
     scene.see(|snapshot| snapshot.len() == 1).await;
     assert_eq!(scene.begin().len(), 1, "is another endpoint");
     assert!(scene.ready().is_empty());
+}
+
+/// The filter is asked again when an instance is registered with other contents, and then only.
+#[tokio::test(start_paused = true)]
+async fn the_filter_takes_in_and_lets_go_what_has_changed() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let mut scene = Scene::filtered("filter", move |instance| {
+        count.fetch_add(1, Ordering::Relaxed);
+        instance.weight() < 10
+    });
+    let registrations = [scene.register(book(1)).await, scene.register(book(2).with_weight(50)).await];
+    scene.see(|s| s.len() == 2).await;
+    for job in scene.begin() {
+        scene.succeed(&job, 0);
+    }
+    assert_eq!(scene.ready(), [1]);
+    registrations[0].update(book(1).with_weight(60)).await.unwrap();
+    scene.see(|s| s.iter().any(|listed| listed.weight() == 60)).await;
+    assert!(scene.ready().is_empty());
+    assert!(matches!(scene.roster.ready_set().lack(), crate::PickError::Empty { listed: 2, .. }));
+    registrations[1].update(book(2).with_weight(3)).await.unwrap();
+    scene.see(|s| s.iter().any(|listed| listed.weight() == 3)).await;
+    for job in scene.begin() {
+        scene.succeed(&job, 0);
+    }
+    assert_eq!(scene.ready(), [2]);
+    let _third = scene.register(book(3)).await;
+    scene.see(|s| s.len() == 3).await;
+    assert_eq!(asked.load(Ordering::Relaxed), 5);
 }
 
 #[tokio::test(start_paused = true)]
