@@ -168,7 +168,7 @@ impl<E, P: Policy> Balancer<E, P> {
         let picker = self.picker.load();
         let choice = Choice { numbers: picker.set.numbers(), call, now };
         let chosen = self.shared.policy.pick(&picker.table, &mut self.local, &choice)?;
-        picker.set.slots().get(chosen).map(Arc::as_ref)
+        picker.set.slots().get(chosen)
     }
 
     /// For when the first choice has closed since the set was made, or everything is avoided.
@@ -183,14 +183,15 @@ impl<E, P: Policy> Balancer<E, P> {
         for _ in 0..slots.len().min(8) {
             let choice = Choice { numbers, call: &closed, now };
             let chosen = self.shared.policy.pick(&picker.table, &mut self.local, &choice);
-            let Some(slot) = chosen.and_then(|index| slots.get(index)) else { break };
-            if call.avoids(slot.number()) {
+            let chosen = chosen.and_then(|index| Some((slots.get(index)?, *numbers.get(index)?)));
+            let Some((slot, number)) = chosen else { break };
+            if call.avoids(number) {
                 // What is closed has pushed it out of the call's memory.
                 break;
             }
             match slot.begin(measure) {
                 Some(picked) => return Ok(picked),
-                None => closed.avoid_number(slot.number()),
+                None => closed.avoid_number(number),
             }
         }
         for call in [call, &call.anywhere()] {

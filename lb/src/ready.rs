@@ -6,7 +6,7 @@ use std::sync::Arc;
 use callsign_core::{Error, ServiceName};
 
 use crate::error::{DialErrors, PickError};
-use crate::slot::Slot;
+use crate::slots::Slots;
 
 /// The endpoints that can be picked, immutable, sorted by instance id.
 ///
@@ -19,8 +19,8 @@ use crate::slot::Slot;
 /// Instances that are down are in none.
 pub struct ReadySet<E> {
     service: ServiceName,
-    slots: Vec<Arc<Slot<E>>>,
-    numbers: Vec<u64>,
+    slots: Slots<E>,
+    numbers: Arc<[u64]>,
     lack: Lack,
 }
 
@@ -35,9 +35,13 @@ pub(crate) enum Lack {
 }
 
 impl<E> ReadySet<E> {
-    pub(crate) fn new(service: ServiceName, slots: Vec<Arc<Slot<E>>>, lack: Lack) -> Self {
-        let numbers = slots.iter().map(|slot| slot.number()).collect();
+    /// A set of some slots, whose numbers are those.
+    pub(crate) fn new(service: ServiceName, slots: Slots<E>, numbers: Arc<[u64]>, lack: Lack) -> Self {
         Self { service, slots, numbers, lack }
+    }
+
+    pub(crate) fn empty(service: ServiceName, lack: Lack) -> Self {
+        Self::new(service, Slots::none(), Arc::new([]), lack)
     }
 
     /// The service.
@@ -48,7 +52,8 @@ impl<E> ReadySet<E> {
 
     /// What can be picked.
     #[must_use]
-    pub fn slots(&self) -> &[Arc<Slot<E>>] {
+    #[inline]
+    pub fn slots(&self) -> &Slots<E> {
         &self.slots
     }
 
@@ -71,6 +76,7 @@ impl<E> ReadySet<E> {
     }
 
     /// The numbers of the slots, in their order.
+    #[inline]
     pub(crate) fn numbers(&self) -> &[u64] {
         &self.numbers
     }
@@ -94,8 +100,7 @@ impl<E> ReadySet<E> {
     /// Whether a handle that has this set would do the same with `other`.
     pub(crate) fn same(&self, other: &Self) -> bool {
         if !self.slots.is_empty() || !other.slots.is_empty() {
-            return self.slots.len() == other.slots.len()
-                && self.slots.iter().zip(&other.slots).all(|(a, b)| Arc::ptr_eq(a, b));
+            return self.slots.same(&other.slots);
         }
         match (&self.lack, &other.lack) {
             (Lack::Pending(a), Lack::Pending(b)) => same_error(a.as_ref(), b.as_ref()),

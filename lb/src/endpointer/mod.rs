@@ -6,6 +6,7 @@
 
 mod backoff;
 mod builder;
+mod entry;
 mod roster;
 mod seen;
 
@@ -244,7 +245,7 @@ where
         let service = self.watch.service();
         let (tell, told) = mpsc::unbounded_channel();
         let board = Arc::new(Board {
-            set: ArcSwap::from_pointee(ReadySet::new(service.clone(), Vec::new(), Lack::Pending(None))),
+            set: ArcSwap::from_pointee(ReadySet::empty(service.clone(), Lack::Pending(None))),
             followers: Mutex::default(),
             changes: watch::Sender::new(0),
         });

@@ -80,7 +80,7 @@ impl Scene {
     }
 
     /// Ready instances, as `port` of each.
-    fn ready(&self) -> Vec<u16> {
+    fn ready(&mut self) -> Vec<u16> {
         self.roster.ready_set().slots().iter().map(|slot| slot.instance().address().port()).collect()
     }
 }
@@ -146,6 +146,49 @@ async fn content_may_change_and_address_may_not() {
     scene.see(|snapshot| snapshot.len() == 1).await;
     assert_eq!(scene.begin().len(), 1, "is another endpoint");
     assert!(scene.ready().is_empty());
+}
+
+/// Sets share what has not changed, and one that was published stays as it was.
+#[tokio::test(start_paused = true)]
+async fn a_set_is_never_changed_by_the_next() {
+    let mut scene = Scene::new("share");
+    let mut registrations = Vec::new();
+    for port in 1..=150 {
+        registrations.push(scene.register(book(port)).await);
+    }
+    scene.see(|s| s.len() == 150).await;
+    for job in scene.begin() {
+        scene.succeed(&job, 0);
+    }
+    let (first, again) = (scene.roster.ready_set(), scene.roster.ready_set());
+    assert!(first.same(&again));
+    registrations[40].update(book(41).with_weight(9)).await.unwrap();
+    scene.see(|s| s.iter().any(|listed| listed.weight() == 9)).await;
+    let second = scene.roster.ready_set();
+    assert!(!first.same(&second));
+    let heavy = |set: &ReadySet<u32>| set.slots().iter().filter(|slot| slot.instance().weight() == 9).count();
+    assert_eq!((heavy(&first), heavy(&second)), (0, 1));
+    assert!(first.slots().iter().zip(second.slots().iter()).all(|(a, b)| Arc::ptr_eq(a.stats(), b.stats())));
+
+    // Whoever comes next has the place of the one that left.
+    drop(registrations.pop());
+    scene.see(|s| s.len() == 149).await;
+    let third = scene.roster.ready_set();
+    registrations.push(scene.register(book(150)).await);
+    scene.see(|s| s.len() == 150).await;
+    let job = scene.begin().remove(0);
+    scene.succeed(&job, 1);
+    let fourth = scene.roster.ready_set();
+    assert_eq!([&first, &second, &third, &fourth].map(ReadySet::len), [150, 150, 149, 150]);
+    assert!(!third.same(&fourth) && !second.same(&fourth));
+    let stats = |set: &ReadySet<u32>| {
+        let ports = set.slots().iter().position(|slot| slot.instance().address().port() == 150);
+        ports.map(|index| Arc::as_ptr(set.slots()[index].stats()))
+    };
+    assert!(stats(&third).is_none() && stats(&second) == stats(&first) && stats(&fourth) != stats(&second));
+    let ids =
+        |set: &ReadySet<u32>| set.slots().iter().map(|slot| slot.instance().id().clone()).collect::<Vec<_>>();
+    assert!(ids(&fourth).is_sorted());
 }
 
 /// The filter is asked again when an instance is registered with other contents, and then only.
@@ -323,11 +366,11 @@ async fn a_new_connection_is_no_new_instance() {
     scene.see(|s| s.len() == 1).await;
     let jobs = scene.begin();
     let lifeline = scene.succeed(&jobs[0], 1);
-    let first = scene.roster.ready_set().slots()[0].number();
+    let first = scene.roster.ready_set().numbers()[0];
     scene.roster.cut(lifeline.key(), Instant::now());
     tokio::time::advance(Duration::from_secs(10)).await;
     scene.roster.wake(Instant::now());
     let jobs = scene.begin();
     scene.succeed(&jobs[0], 2);
-    assert_eq!(scene.roster.ready_set().slots()[0].number(), first);
+    assert_eq!(scene.roster.ready_set().numbers()[0], first);
 }
