@@ -1,7 +1,6 @@
 //! [`ReadySet`]: what can be picked now, or why nothing can.
 
 use std::fmt::{self, Debug};
-use std::sync::Arc;
 
 use callsign_core::{Error, ServiceName};
 
@@ -20,7 +19,6 @@ use crate::slots::Slots;
 pub struct ReadySet<E> {
     service: ServiceName,
     slots: Slots<E>,
-    numbers: Arc<[u64]>,
     lack: Lack,
 }
 
@@ -35,13 +33,12 @@ pub(crate) enum Lack {
 }
 
 impl<E> ReadySet<E> {
-    /// A set of some slots, whose numbers are those.
-    pub(crate) fn new(service: ServiceName, slots: Slots<E>, numbers: Arc<[u64]>, lack: Lack) -> Self {
-        Self { service, slots, numbers, lack }
+    pub(crate) fn new(service: ServiceName, slots: Slots<E>, lack: Lack) -> Self {
+        Self { service, slots, lack }
     }
 
     pub(crate) fn empty(service: ServiceName, lack: Lack) -> Self {
-        Self::new(service, Slots::none(), Arc::new([]), lack)
+        Self::new(service, Slots::none(), lack)
     }
 
     /// The service.
@@ -73,12 +70,6 @@ impl<E> ReadySet<E> {
     #[must_use]
     pub fn error(&self) -> Option<PickError> {
         self.is_empty().then(|| self.lack())
-    }
-
-    /// The numbers of the slots, in their order.
-    #[inline]
-    pub(crate) fn numbers(&self) -> &[u64] {
-        &self.numbers
     }
 
     /// What to say when nothing in the set could be used. Where the set is not empty, all of it closed a moment

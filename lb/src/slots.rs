@@ -91,21 +91,29 @@ impl<E> Seats<E> {
         }
     }
 
-    /// The slots in some seats, as they are now.
-    pub(crate) fn slots(&self, order: &Arc<[Seat]>) -> Slots<E> {
-        Slots { rows: self.rows.as_slice().into(), order: Arc::clone(order) }
+    /// The slots in some seats, as they are now, with their numbers.
+    pub(crate) fn slots(&self, order: &Arc<[Seat]>, numbers: &Arc<[u64]>) -> Slots<E> {
+        Slots { rows: self.rows.as_slice().into(), order: Arc::clone(order), numbers: Arc::clone(numbers) }
     }
 }
 
-/// The slots of a [`ReadySet`](crate::ReadySet), in its order.
+/// The slots of a [`ReadySet`](crate::ReadySet), in its order. A clone is another handle of them.
 pub struct Slots<E> {
     rows: Arc<[Arc<Row<E>>]>,
     order: Arc<[Seat]>,
+    /// Of the instances, in the same order.
+    numbers: Arc<[u64]>,
 }
 
 impl<E> Slots<E> {
     pub(crate) fn none() -> Self {
-        Self { rows: Arc::new([]), order: Arc::new([]) }
+        Self { rows: Arc::new([]), order: Arc::new([]), numbers: Arc::new([]) }
+    }
+
+    /// What tells the instances from all others, in the order of the slots; the same for all connections of one.
+    #[inline]
+    pub(crate) fn numbers(&self) -> &[u64] {
+        &self.numbers
     }
 
     /// How many there are.
@@ -139,6 +147,7 @@ impl<E> Slots<E> {
     /// neither.
     pub(crate) fn same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.order, &other.order)
+            && Arc::ptr_eq(&self.numbers, &other.numbers)
             && self.rows.len() == other.rows.len()
             && self.rows.iter().zip(&*other.rows).all(|(a, b)| Arc::ptr_eq(a, b) || a.same(b))
     }
@@ -151,6 +160,13 @@ impl<E> Index<usize> for Slots<E> {
     #[allow(clippy::expect_used, reason = "as a slice does")]
     fn index(&self, index: usize) -> &Slot<E> {
         self.get(index).expect("an index below the number of slots")
+    }
+}
+
+impl<E> Clone for Slots<E> {
+    fn clone(&self) -> Self {
+        let Self { rows, order, numbers } = self;
+        Self { rows: Arc::clone(rows), order: Arc::clone(order), numbers: Arc::clone(numbers) }
     }
 }
 

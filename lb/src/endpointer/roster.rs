@@ -352,8 +352,7 @@ impl<E> Roster<E> {
             }
         }
         let lack = if self.ready_seats.is_empty() { self.lack() } else { Lack::Connecting(0, None) };
-        let slots = self.seats.slots(&self.ready_seats);
-        ReadySet::new(self.service.clone(), slots, Arc::clone(&self.ready_serials), lack)
+        ReadySet::new(self.service.clone(), self.seats.slots(&self.ready_seats, &self.ready_serials), lack)
     }
 
     /// Those of the best tier that are not left out because they fail.

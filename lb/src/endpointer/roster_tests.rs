@@ -366,11 +366,11 @@ async fn a_new_connection_is_no_new_instance() {
     scene.see(|s| s.len() == 1).await;
     let jobs = scene.begin();
     let lifeline = scene.succeed(&jobs[0], 1);
-    let first = scene.roster.ready_set().numbers()[0];
+    let first = scene.roster.ready_set().slots().numbers()[0];
     scene.roster.cut(lifeline.key(), Instant::now());
     tokio::time::advance(Duration::from_secs(10)).await;
     scene.roster.wake(Instant::now());
     let jobs = scene.begin();
     scene.succeed(&jobs[0], 2);
-    assert_eq!(scene.roster.ready_set().numbers()[0], first);
+    assert_eq!(scene.roster.ready_set().slots().numbers()[0], first);
 }

@@ -22,18 +22,22 @@ impl Policy for RoundRobin {
 
     #[inline]
     fn pick(&self, (): &(), next: &mut u64, choice: &Choice<'_>) -> Option<usize> {
-        let len = choice.len() as u64;
-        for _ in 0..len {
-            // Below `len`, which came from a usize.
-            #[allow(clippy::cast_possible_truncation)]
-            let index = (*next % len) as usize;
-            *next = next.wrapping_add(1);
-            if choice.allows(index) {
-                return Some(index);
-            }
+        if choice.call.allows_all() {
+            return turn(next, choice.len());
         }
-        None
+        (0..choice.len()).find_map(|_| turn(next, choice.len()).filter(|&index| choice.allows(index)))
     }
+}
+
+/// Whose turn it is among so many.
+#[inline]
+fn turn(next: &mut u64, len: usize) -> Option<usize> {
+    // A division costs more than all the rest of it: there is one where the handle is new, or the set has shrunk.
+    let turn = if *next < len as u64 { *next } else { next.checked_rem(len as u64)? };
+    *next = if turn + 1 == len as u64 { 0 } else { turn + 1 };
+    // Below `len`, which is a usize.
+    #[allow(clippy::cast_possible_truncation)]
+    Some(turn as usize)
 }
 
 #[cfg(test)]
