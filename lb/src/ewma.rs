@@ -61,7 +61,9 @@ impl Ewma {
     /// The average as it is read `age` seconds after it was renewed.
     #[inline]
     pub(crate) fn aged(&self, average: f32, age: f32) -> f32 {
-        average / growth(age * self.rate)
+        let x = age * self.rate;
+        // A hundredth is less than an average is good for, and under all but few calls it is not reached.
+        if x < 0.01 { average } else { average / growth(x) }
     }
 }
 
