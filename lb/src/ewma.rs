@@ -97,6 +97,8 @@ mod tests {
         assert!((rule.after(0.100, 0.200, 0.0) - 0.110).abs() < 1e-5);
         assert!((rule.after(0.100, 0.200, 5.0) - 0.1632).abs() < 1e-3);
         assert!((rule.aged(0.100, 5.0) - 0.0368).abs() < 1e-3);
+        // Where the age begins to count, it counts for what it is.
+        assert!(rule.aged(0.100, 0.049) == 0.100 && (rule.aged(0.100, 0.051) - 0.0990).abs() < 1e-4);
     }
 
     #[test]

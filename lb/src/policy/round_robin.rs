@@ -61,4 +61,21 @@ mod tests {
         assert_eq!(picks(&call), [None; 4]);
         assert_eq!(policy.pick(&(), &mut local, &Choice::new(&[], &Call::new())), None);
     }
+
+    /// A handle goes on where it was when the set changes, and begins anew where it was beyond the end.
+    #[test]
+    fn turns_go_on_in_another_set() {
+        let (policy, call) = (RoundRobin::default(), Call::new());
+        let mut local = policy.local(u64::MAX);
+        let mut picks = |numbers: &[u64]| -> Vec<_> {
+            (0..4).map(|_| policy.pick(&(), &mut local, &Choice::new(numbers, &call)).unwrap()).collect()
+        };
+        assert_eq!(picks(&[1, 2, 3, 4, 5]), [0, 1, 2, 3]);
+        assert_eq!(picks(&[1, 2, 3, 4, 5, 6, 7]), [4, 5, 6, 0]);
+        assert_eq!(picks(&[1]), [0; 4]);
+        assert_eq!(picks(&[1, 2, 3]), [0, 1, 2, 0]);
+        let clones = [9, 10, 11, 12]
+            .map(|seed| policy.pick(&(), &mut policy.local(seed), &Choice::new(&[1, 2, 3], &call)).unwrap());
+        assert_eq!(clones, [0, 1, 2, 0]);
+    }
 }
