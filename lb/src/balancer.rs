@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, Cache};
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
@@ -17,6 +17,7 @@ use crate::picked::{Measure, Picked};
 use crate::policy::{Choice, Member, Members, Policy};
 use crate::ready::ReadySet;
 use crate::slot::Slot;
+use crate::slots::Slots;
 
 /// How long a call waits by default while it is too early to tell whether there is an endpoint.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -27,7 +28,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// A pick takes no lock and allocates nothing.
 pub struct Balancer<E, P: Policy> {
     shared: Arc<Shared<E, P>>,
-    picker: Cache<Current<E, P>, Arc<Picker<E, P>>>,
+    current: Arc<Current<E, P>>,
+    /// The picker that was current when there had been so many changes.
+    picker: Arc<Picker<E, P>>,
+    changes: u64,
     local: P::Local,
     measure: Measure,
     wait_for_ready: bool,
@@ -36,7 +40,6 @@ pub struct Balancer<E, P: Policy> {
 struct Shared<E, P: Policy> {
     endpoints: Endpointer<E>,
     policy: P,
-    picker: Current<E, P>,
     /// The seed of the next handle.
     seeds: AtomicU64,
 }
@@ -44,25 +47,39 @@ struct Shared<E, P: Policy> {
 /// A ready set with the policy's table for it; they change together.
 struct Picker<E, P: Policy> {
     set: Arc<ReadySet<E>>,
+    /// Those of the set, one step nearer.
+    slots: Slots<E>,
     table: P::Table,
 }
 
 /// Where the present picker is found.
-type Current<E, P> = Arc<ArcSwap<Picker<E, P>>>;
+struct Current<E, P: Policy> {
+    picker: ArcSwap<Picker<E, P>>,
+    /// Counts the pickers, each after it is there: whoever sees the count sees the picker.
+    changes: AtomicU64,
+}
 
 impl<E, P: Policy> Picker<E, P> {
     fn new(policy: &P, set: &Arc<ReadySet<E>>, before: Option<&P::Table>) -> Self {
         Tick::look_for_pause();
         let members: Vec<_> =
             set.slots().iter().map(|slot| Member::new(slot.instance(), slot.stats())).collect();
-        Self { table: policy.build(&Members::new(&members, before)), set: Arc::clone(set) }
+        let table = policy.build(&Members::new(&members, before));
+        Self { table, slots: set.slots().clone(), set: Arc::clone(set) }
+    }
+}
+
+impl<E, P: Policy> Current<E, P> {
+    fn set(&self, picker: Picker<E, P>) {
+        self.picker.store(Arc::new(picker));
+        self.changes.fetch_add(1, Ordering::Release);
     }
 }
 
 /// Keeps a picker up to date, for as long as a balancer has it.
 struct Follow<E, P: Policy> {
     policy: P,
-    picker: Weak<ArcSwap<Picker<E, P>>>,
+    current: Weak<Current<E, P>>,
 }
 
 impl<E, P> Follower<E> for Follow<E, P>
@@ -71,13 +88,13 @@ where
     P: Policy,
 {
     fn is_wanted(&self) -> bool {
-        self.picker.strong_count() > 0
+        self.current.strong_count() > 0
     }
 
     fn see(&mut self, set: &Arc<ReadySet<E>>) {
-        if let Some(picker) = self.picker.upgrade() {
-            let before = picker.load();
-            picker.store(Arc::new(Picker::new(&self.policy, set, Some(&before.table))));
+        if let Some(current) = self.current.upgrade() {
+            let before = current.picker.load();
+            current.set(Picker::new(&self.policy, set, Some(&before.table)));
         }
     }
 }
@@ -95,13 +112,15 @@ where
     /// The same with fixed random numbers, for tests.
     pub fn with_seed(endpoints: Endpointer<E>, policy: P, seed: u64) -> Self {
         // Built on the endpointer's task from the second on, off the path of calls.
-        let picker = Arc::new(ArcSwap::from_pointee(Picker::new(&policy, &endpoints.ready_set(), None)));
-        endpoints.follow(Box::new(Follow { policy: policy.clone(), picker: Arc::downgrade(&picker) }));
+        let picker = Arc::new(Picker::new(&policy, &endpoints.ready_set(), None));
+        let (picker, changes) = (ArcSwap::new(picker), AtomicU64::new(0));
+        let current = Arc::new(Current { picker, changes });
+        endpoints.follow(Box::new(Follow { policy: policy.clone(), current: Arc::downgrade(&current) }));
         let local = policy.local(seed);
         let measure = Measure { rule: policy.ewma(), clock: Tick::now, begun: None };
-        let shared =
-            Arc::new(Shared { endpoints, policy, picker, seeds: AtomicU64::new(seed.wrapping_add(1)) });
-        Self { picker: Cache::new(Arc::clone(&shared.picker)), local, measure, wait_for_ready: false, shared }
+        let shared = Arc::new(Shared { endpoints, policy, seeds: AtomicU64::new(seed.wrapping_add(1)) });
+        let (picker, changes) = (current.picker.load_full(), 0);
+        Self { shared, current, picker, changes, local, measure, wait_for_ready: false }
     }
 }
 
@@ -165,10 +184,34 @@ impl<E, P: Policy> Balancer<E, P> {
 
     #[inline]
     fn choose_at(&mut self, call: &Call, now: Option<Tick>) -> Option<&Slot<E>> {
-        let picker = self.picker.load();
-        let choice = Choice { numbers: picker.set.numbers(), call, now };
+        // By two ways that do not meet again, so that the usual one keeps nothing for the other.
+        if self.is_current() { self.choose_here(call, now) } else { self.choose_anew(call, now) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn choose_anew(&mut self, call: &Call, now: Option<Tick>) -> Option<&Slot<E>> {
+        self.renew();
+        self.choose_here(call, now)
+    }
+
+    #[inline]
+    fn choose_here(&mut self, call: &Call, now: Option<Tick>) -> Option<&Slot<E>> {
+        let picker = &*self.picker;
+        let choice = Choice { numbers: picker.slots.numbers(), call, now };
         let chosen = self.shared.policy.pick(&picker.table, &mut self.local, &choice)?;
-        picker.set.slots().get(chosen).map(Arc::as_ref)
+        picker.slots.get(chosen)
+    }
+
+    #[inline]
+    fn is_current(&self) -> bool {
+        self.current.changes.load(Ordering::Acquire) == self.changes
+    }
+
+    fn renew(&mut self) {
+        // Before the picker, so that one that comes in between is seen the next time.
+        self.changes = self.current.changes.load(Ordering::Acquire);
+        self.picker = self.current.picker.load_full();
     }
 
     /// For when the first choice has closed since the set was made, or everything is avoided.
@@ -176,21 +219,25 @@ impl<E, P: Policy> Balancer<E, P> {
     fn pick_slowly(&mut self, call: &Call) -> Result<Picked<E>, PickError> {
         let measure = self.measure.begin();
         let now = measure.begun;
-        let picker = self.picker.load();
-        let (slots, numbers) = (picker.set.slots(), picker.set.numbers());
+        if !self.is_current() {
+            self.renew();
+        }
+        let picker = &*self.picker;
+        let (slots, numbers) = (&picker.slots, picker.slots.numbers());
         // By the policy as long as it finds others, then any that is open, those to be avoided last.
         let mut closed = call.clone();
         for _ in 0..slots.len().min(8) {
             let choice = Choice { numbers, call: &closed, now };
             let chosen = self.shared.policy.pick(&picker.table, &mut self.local, &choice);
-            let Some(slot) = chosen.and_then(|index| slots.get(index)) else { break };
-            if call.avoids(slot.number()) {
+            let chosen = chosen.and_then(|index| Some((slots.get(index)?, *numbers.get(index)?)));
+            let Some((slot, number)) = chosen else { break };
+            if call.avoids(number) {
                 // What is closed has pushed it out of the call's memory.
                 break;
             }
             match slot.begin(measure) {
                 Some(picked) => return Ok(picked),
-                None => closed.avoid_number(slot.number()),
+                None => closed.avoid_number(number),
             }
         }
         for call in [call, &call.anywhere()] {
@@ -242,7 +289,9 @@ impl<E, P: Policy> Balancer<E, P> {
     fn handle(&self, seed: u64) -> Self {
         Self {
             local: self.shared.policy.local(seed),
-            picker: self.picker.clone(),
+            current: Arc::clone(&self.current),
+            picker: Arc::clone(&self.picker),
+            changes: self.changes,
             measure: self.measure,
             wait_for_ready: self.wait_for_ready,
             shared: Arc::clone(&self.shared),

@@ -61,7 +61,9 @@ impl Ewma {
     /// The average as it is read `age` seconds after it was renewed.
     #[inline]
     pub(crate) fn aged(&self, average: f32, age: f32) -> f32 {
-        average / growth(age * self.rate)
+        let x = age * self.rate;
+        // A hundredth is less than an average is good for, and under all but few calls it is not reached.
+        if x < 0.01 { average } else { average / growth(x) }
     }
 }
 
@@ -95,6 +97,8 @@ mod tests {
         assert!((rule.after(0.100, 0.200, 0.0) - 0.110).abs() < 1e-5);
         assert!((rule.after(0.100, 0.200, 5.0) - 0.1632).abs() < 1e-3);
         assert!((rule.aged(0.100, 5.0) - 0.0368).abs() < 1e-3);
+        // Where the age begins to count, it counts for what it is.
+        assert!(rule.aged(0.100, 0.049) == 0.100 && (rule.aged(0.100, 0.051) - 0.0990).abs() < 1e-4);
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub mod policy;
 mod ready;
 mod retry;
 mod slot;
+mod slots;
 mod stats;
 #[cfg(test)]
 mod stats_tests;
@@ -44,4 +45,5 @@ pub use policy::{
 pub use ready::ReadySet;
 pub use retry::{Attempt, AttemptError, Budget, Decide, NeverSentOnly, Retry, RetryError};
 pub use slot::Slot;
+pub use slots::Slots;
 pub use stats::{Outcome, Stats};

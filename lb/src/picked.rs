@@ -132,8 +132,7 @@ impl<E> Drop for Picked<E> {
         let stats = self.link.stats();
         match &self.notes {
             Notes::Own(record) => {
-                let outcome = record.settle(stats);
-                stats.end(outcome);
+                let outcome = record.settle(stats, |outcome| stats.end(outcome));
                 record.tell(outcome, stats, self.link.lifeline());
             }
             Notes::Shared(_) => stats.end(None),
@@ -173,10 +172,11 @@ impl Witness {
 impl Drop for Witness {
     #[inline]
     fn drop(&mut self) {
-        let outcome = self.record.settle(&self.stats);
-        if let Some(outcome) = outcome {
-            self.stats.judge(outcome);
-        }
+        let outcome = self.record.settle(&self.stats, |outcome| {
+            if let Some(outcome) = outcome {
+                self.stats.judge(outcome);
+            }
+        });
         self.record.tell(outcome, &self.stats, &self.lifeline);
     }
 }
@@ -261,21 +261,29 @@ impl Record {
         }
     }
 
-    /// Puts the latency into the statistics of the instance, and returns the outcome.
+    /// Ends the call with its outcome, puts the latency into the statistics of the instance, and returns the outcome.
     #[inline]
-    fn settle(&self, stats: &Stats) -> Option<Outcome> {
+    fn settle(&self, stats: &Stats, end: impl FnOnce(Option<Outcome>)) -> Option<Outcome> {
+        let reported = match self.outcome.load(Ordering::Relaxed) {
+            SUCCESS => Some(Outcome::Success),
+            FAILURE => Some(Outcome::Failure),
+            _ => None,
+        };
         let due = Tick::from_bits(self.due.load(Ordering::Relaxed));
         let answered = Tick::from_bits(self.answered.load(Ordering::Relaxed));
         let Measure { rule, begun, clock } = self.measure;
-        let now = (begun.is_some() || due.is_some()).then(clock);
-        let outcome = match self.outcome.load(Ordering::Relaxed) {
-            SUCCESS => Some(Outcome::Success),
-            FAILURE => Some(Outcome::Failure),
+        let now = || (begun.is_some() || due.is_some()).then(clock);
+        let (outcome, now) = if reported.is_some() {
+            // First, as a step that all threads see waits for what came before it, and the clock can be read meanwhile.
+            end(reported);
+            (reported, now())
+        } else {
+            let now = now();
             // Whoever gives up when the time is up has no more to report.
-            _ => due
-                .zip(now)
-                .filter(|(due, now)| answered.is_none() && now.after(SLACK) >= *due)
-                .map(|_| Outcome::Failure),
+            let late = due.zip(now).filter(|(due, now)| answered.is_none() && now.after(SLACK) >= *due);
+            let outcome = late.map(|_| Outcome::Failure);
+            end(outcome);
+            (outcome, now)
         };
         let (Some(rule), Some(begun), Some(now)) = (rule, begun, now) else { return outcome };
         let latency = answered.unwrap_or(now).seconds_since(begun);

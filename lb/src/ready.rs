@@ -1,12 +1,11 @@
 //! [`ReadySet`]: what can be picked now, or why nothing can.
 
 use std::fmt::{self, Debug};
-use std::sync::Arc;
 
 use callsign_core::{Error, ServiceName};
 
 use crate::error::{DialErrors, PickError};
-use crate::slot::Slot;
+use crate::slots::Slots;
 
 /// The endpoints that can be picked, immutable, sorted by instance id.
 ///
@@ -19,8 +18,7 @@ use crate::slot::Slot;
 /// Instances that are down are in none.
 pub struct ReadySet<E> {
     service: ServiceName,
-    slots: Vec<Arc<Slot<E>>>,
-    numbers: Vec<u64>,
+    slots: Slots<E>,
     lack: Lack,
 }
 
@@ -35,9 +33,12 @@ pub(crate) enum Lack {
 }
 
 impl<E> ReadySet<E> {
-    pub(crate) fn new(service: ServiceName, slots: Vec<Arc<Slot<E>>>, lack: Lack) -> Self {
-        let numbers = slots.iter().map(|slot| slot.number()).collect();
-        Self { service, slots, numbers, lack }
+    pub(crate) fn new(service: ServiceName, slots: Slots<E>, lack: Lack) -> Self {
+        Self { service, slots, lack }
+    }
+
+    pub(crate) fn empty(service: ServiceName, lack: Lack) -> Self {
+        Self::new(service, Slots::none(), lack)
     }
 
     /// The service.
@@ -48,7 +49,8 @@ impl<E> ReadySet<E> {
 
     /// What can be picked.
     #[must_use]
-    pub fn slots(&self) -> &[Arc<Slot<E>>] {
+    #[inline]
+    pub fn slots(&self) -> &Slots<E> {
         &self.slots
     }
 
@@ -70,11 +72,6 @@ impl<E> ReadySet<E> {
         self.is_empty().then(|| self.lack())
     }
 
-    /// The numbers of the slots, in their order.
-    pub(crate) fn numbers(&self) -> &[u64] {
-        &self.numbers
-    }
-
     /// What to say when nothing in the set could be used. Where the set is not empty, all of it closed a moment
     /// ago, and is being dialled anew.
     pub(crate) fn lack(&self) -> PickError {
@@ -94,8 +91,7 @@ impl<E> ReadySet<E> {
     /// Whether a handle that has this set would do the same with `other`.
     pub(crate) fn same(&self, other: &Self) -> bool {
         if !self.slots.is_empty() || !other.slots.is_empty() {
-            return self.slots.len() == other.slots.len()
-                && self.slots.iter().zip(&other.slots).all(|(a, b)| Arc::ptr_eq(a, b));
+            return self.slots.same(&other.slots);
         }
         match (&self.lack, &other.lack) {
             (Lack::Pending(a), Lack::Pending(b)) => same_error(a.as_ref(), b.as_ref()),

@@ -76,21 +76,22 @@ impl<E> Link<E> {
     }
 }
 
-/// One entry of a [`ReadySet`](crate::ReadySet).
+/// One entry of a [`ReadySet`](crate::ReadySet). A clone of it is of the set that it was of, for as long as it is kept.
 pub struct Slot<E> {
-    number: u64,
     instance: Arc<Instance>,
     stats: Arc<Stats>,
     link: Weak<Link<E>>,
+    /// The number of the endpoint.
+    dial: u64,
 }
 
 impl<E> Slot<E> {
     pub(crate) fn new(link: &Arc<Link<E>>) -> Self {
         Self {
-            number: link.number,
             instance: Arc::clone(&link.instance),
             stats: Arc::clone(&link.stats),
             link: Arc::downgrade(link),
+            dial: link.dial,
         }
     }
 
@@ -106,20 +107,32 @@ impl<E> Slot<E> {
         &self.stats
     }
 
-    /// Tells this instance from all others; the same for all of its connections.
-    pub(crate) fn number(&self) -> u64 {
-        self.number
+    /// Whether both are of one endpoint, and of an instance that is registered with the same contents.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        Weak::ptr_eq(&self.link, &other.link)
     }
 
     /// Begins a call, unless the endpoint has gone since the set was made, or its instance is left out.
     #[inline]
     pub(crate) fn begin(&self, measure: Measure) -> Option<Picked<E>> {
-        let link = self.link.upgrade()?;
-        if link.stats.is_cut(link.dial) {
+        // First, so that the statistics and the link are on their way from memory at the same time.
+        if self.stats.is_cut(self.dial) {
             return None;
         }
+        let link = self.link.upgrade()?;
         let pass = link.stats.gate().enter()?;
         Some(Picked::new(link, measure, pass))
+    }
+}
+
+impl<E> Clone for Slot<E> {
+    fn clone(&self) -> Self {
+        Self {
+            instance: Arc::clone(&self.instance),
+            stats: Arc::clone(&self.stats),
+            link: Weak::clone(&self.link),
+            dial: self.dial,
+        }
     }
 }
 

@@ -221,7 +221,7 @@ fn statistics_never_drift() {
             });
         }
         tasks.join_all().await;
-        for slot in set.slots() {
+        for slot in set.slots().iter() {
             let (failed, seen) = slot.stats().outcomes();
             assert_eq!((slot.stats().in_flight(), failed <= seen), (0, true));
         }

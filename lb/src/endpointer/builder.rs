@@ -194,7 +194,7 @@ pub(super) struct End<E> {
 
 impl<E> Drop for End<E> {
     fn drop(&mut self) {
-        self.board.publish(ReadySet::new(self.service.clone(), Vec::new(), Lack::Closed));
+        self.board.publish(ReadySet::empty(self.service.clone(), Lack::Closed));
     }
 }
 

@@ -6,7 +6,9 @@
 
 mod backoff;
 mod builder;
+mod entry;
 mod roster;
+mod seen;
 
 use std::fmt::{self, Debug};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -211,7 +213,8 @@ where
         self
     }
 
-    /// Which instances are used at all; all.
+    /// Which instances are used at all; all. It is asked when an instance comes, and when it is registered with other
+    /// contents.
     #[must_use]
     pub fn filter(mut self, wanted: impl Fn(&Instance) -> bool + Send + Sync + 'static) -> Self {
         self.filter = Box::new(wanted);
@@ -242,7 +245,7 @@ where
         let service = self.watch.service();
         let (tell, told) = mpsc::unbounded_channel();
         let board = Arc::new(Board {
-            set: ArcSwap::from_pointee(ReadySet::new(service.clone(), Vec::new(), Lack::Pending(None))),
+            set: ArcSwap::from_pointee(ReadySet::empty(service.clone(), Lack::Pending(None))),
             followers: Mutex::default(),
             changes: watch::Sender::new(0),
         });

@@ -13,84 +13,15 @@ use tracing::warn;
 
 use super::Filter;
 use super::backoff::Backoff;
+use super::entry::{Dial, Entry};
+use super::seen::{Changes, Seen};
 use crate::ejection::{Ejection, Ejector};
 use crate::error::{BoxError, DialError, DialErrors};
 use crate::factory::Key;
 use crate::ready::{Lack, ReadySet};
-use crate::slot::{Link, Slot};
+use crate::slot::Link;
+use crate::slots::{Seat, Seats};
 use crate::stats::Stats;
-
-/// How far an instance's endpoint is.
-#[derive(Debug)]
-enum Dial {
-    /// Not to be called, so not dialled.
-    Unwanted,
-    /// Waits for its turn.
-    Queued,
-    /// Being made.
-    Running(AbortHandle),
-    /// Failed, and is tried again then.
-    Waiting(Instant),
-    /// Made.
-    Done,
-}
-
-struct Entry<E> {
-    /// Tells it from all others; the same for all of its connections.
-    serial: u64,
-    listed: Listed,
-    stats: Arc<Stats>,
-    link: Option<Arc<Link<E>>>,
-    /// Made once for each content of the instance and each link, so that ready sets can share it.
-    slot: Option<Arc<Slot<E>>>,
-    dial: Dial,
-    /// The number of the latest dial; what comes in for earlier ones is too late.
-    number: u64,
-    failures: u32,
-    /// Why the last dial failed, if it has finished and failed.
-    error: Option<DialError>,
-    linked_at: Instant,
-}
-
-impl<E> Entry<E> {
-    fn new(serial: u64, listed: Listed, now: Instant) -> Self {
-        Self {
-            serial,
-            listed,
-            stats: Arc::default(),
-            link: None,
-            slot: None,
-            dial: Dial::Unwanted,
-            number: 0,
-            failures: 0,
-            error: None,
-            linked_at: now,
-        }
-    }
-
-    /// Takes what the instance is registered with now into the link and the slot. Returns the link before.
-    fn renew(&mut self) -> Option<Arc<Link<E>>> {
-        let before = self.link.take()?;
-        self.link = Some(Arc::new(before.renewed(Arc::clone(self.listed.instance()))));
-        self.renew_slot();
-        Some(before)
-    }
-
-    fn renew_slot(&mut self) {
-        self.slot = self.link.as_ref().map(|link| Arc::new(Slot::new(link)));
-    }
-
-    /// Which tier of the ready set it belongs to; `None`: it is never called.
-    fn tier(&self) -> Option<usize> {
-        match self.listed.state() {
-            State::Up | State::Draining if self.listed.weight() == 0 => Some(3),
-            State::Draining => Some(2),
-            State::Up if self.listed.is_held() => Some(1),
-            State::Up => Some(0),
-            _ => None,
-        }
-    }
-}
 
 /// A dial to be made.
 pub(super) struct Job {
@@ -106,7 +37,16 @@ pub(super) struct Roster<E> {
     filter: Filter,
     backoff: Backoff,
     rng: fastrand::Rng,
+    seen: Seen,
+    /// All that is listed and not left out by the filter.
     entries: BTreeMap<InstanceId, Entry<E>>,
+    /// The slots of those that have an endpoint.
+    seats: Seats<E>,
+    /// Who is in the ready set, by their seats and by their numbers.
+    ready_seats: Arc<[Seat]>,
+    ready_serials: Arc<[u64]>,
+    /// Whether somebody else may have to be in it.
+    reorder: bool,
     /// Those to be dialled for the first time, or because their connection has closed: they go first, as a thousand
     /// that cannot be reached must not hold up one that can.
     fresh: VecDeque<InstanceId>,
@@ -122,8 +62,6 @@ pub(super) struct Roster<E> {
     closed: bool,
     /// Why the registry cannot be read.
     unreadable: Option<Error>,
-    /// Listed, and left out by the filter.
-    filtered: usize,
     /// Decides which instances are left out because they fail, if any ever is.
     ejector: Option<Ejector>,
 }
@@ -135,7 +73,12 @@ impl<E> Roster<E> {
             filter,
             backoff,
             rng,
+            seen: Seen::default(),
             entries: BTreeMap::new(),
+            seats: Seats::default(),
+            ready_seats: Arc::new([]),
+            ready_serials: Arc::new([]),
+            reorder: false,
             fresh: VecDeque::new(),
             failed: VecDeque::new(),
             waiting: BTreeSet::new(),
@@ -145,7 +88,6 @@ impl<E> Roster<E> {
             pending: true,
             closed: false,
             unreadable: None,
-            filtered: 0,
             ejector: None,
         }
     }
@@ -161,45 +103,29 @@ impl<E> Roster<E> {
     pub(super) fn apply(&mut self, snapshot: &Snapshot, now: Instant) -> bool {
         self.pending = snapshot.freshness().is_pending();
         self.unreadable = snapshot.freshness().error().cloned();
-        let (mut new, mut changed, mut gone) = (Vec::new(), Vec::new(), Vec::new());
-        let wanted = &self.filter;
-        // A filter of somebody else's must not end discovery.
-        let filter = |instance: &Instance| {
-            catch_unwind(AssertUnwindSafe(|| wanted(instance))).unwrap_or_else(|_| {
-                warn!(instance = %instance.id(), "the filter panicked over an instance: it is left out");
-                false
-            })
-        };
-        let mut listed = snapshot.iter().filter(|listed| filter(listed.instance())).peekable();
-        let mut kept = 0;
-        // Both are sorted by id.
-        for (id, entry) in &mut self.entries {
-            while let Some(listed) = listed.next_if(|listed| listed.id() < id) {
-                new.push(listed.clone());
-            }
-            match listed.next_if(|listed| listed.id() == id) {
-                None => gone.push(id.clone()),
-                Some(listed) => {
-                    kept += 1;
-                    if entry.listed != *listed {
-                        changed.push(listed.clone());
-                    }
-                }
-            }
-        }
-        new.extend(listed.cloned());
-        self.filtered = snapshot.len() - kept - new.len();
-        let concerns = !gone.is_empty() || !changed.is_empty();
+        let Changes { new, changed, gone } = self.seen.take_in(snapshot);
+        let mut concerns = false;
         for id in gone {
-            self.remove(&id);
+            concerns |= self.remove(&id);
         }
         for listed in changed {
-            self.change(listed, now);
+            concerns |= self.change(listed, now);
         }
         for listed in new {
-            self.insert(listed, now);
+            if self.wants(&listed) {
+                self.insert(listed, now);
+            }
         }
         concerns
+    }
+
+    /// Whether the filter takes an instance.
+    fn wants(&self, instance: &Instance) -> bool {
+        // A filter of somebody else's must not end discovery.
+        catch_unwind(AssertUnwindSafe(|| (self.filter)(instance))).unwrap_or_else(|_| {
+            warn!(instance = %instance.id(), "the filter panicked over an instance: it is left out");
+            false
+        })
     }
 
     /// The latest set has been published.
@@ -219,28 +145,43 @@ impl<E> Roster<E> {
         self.want(&id);
     }
 
-    fn remove(&mut self, id: &InstanceId) {
-        if let Some(mut entry) = self.entries.remove(id) {
-            Self::stop(&mut self.waiting, id, &mut entry);
-        }
+    /// Returns whether it was there.
+    fn remove(&mut self, id: &InstanceId) -> bool {
+        let Some(mut entry) = self.entries.remove(id) else { return false };
+        Self::stop(&mut self.waiting, id, &mut entry);
+        self.reorder |= entry.link.take().is_some();
+        entry.settle(&mut self.seats);
+        true
     }
 
-    fn change(&mut self, listed: Listed, now: Instant) {
-        let Some(entry) = self.entries.get_mut(listed.id()) else { return };
+    /// Takes in what an instance is registered with now. Returns whether that concerns what is there.
+    fn change(&mut self, listed: Listed, now: Instant) -> bool {
         let id = listed.id().clone();
-        let before = std::mem::replace(&mut entry.listed, listed);
-        let now_listed = &entry.listed;
+        if !self.wants(&listed) {
+            return self.remove(&id);
+        }
+        let Some(entry) = self.entries.get_mut(&id) else {
+            self.insert(listed, now);
+            return false;
+        };
+        if *entry.listed() == listed {
+            return false;
+        }
+        let (before_tier, before) = (entry.tier, entry.list(listed));
+        let now_listed = entry.listed();
         if before.address() != now_listed.address() || before.protocol() != now_listed.protocol() {
             // Another place is another endpoint.
             let listed = now_listed.clone();
             self.remove(&id);
-            return self.insert(listed, now);
+            self.insert(listed, now);
+            return true;
         }
         // It has just been heard of: worth a dial at once.
         let returned = before.is_held() && !now_listed.is_held()
             || before.state() != State::Up && now_listed.state() == State::Up;
-        self.retired.extend(entry.renew());
-        match (&entry.dial, entry.tier()) {
+        self.retired.extend(entry.renew(&mut self.seats));
+        self.reorder |= entry.tier != before_tier;
+        match (&entry.dial, entry.tier) {
             (Dial::Done, _) | (Dial::Unwanted, None) => {}
             (_, None) => {
                 Self::stop(&mut self.waiting, &id, entry);
@@ -254,6 +195,7 @@ impl<E> Roster<E> {
             }
             _ => {}
         }
+        true
     }
 
     /// Ends whatever is being done for an endpoint that is not there yet.
@@ -268,7 +210,7 @@ impl<E> Roster<E> {
     /// Puts an instance in the queue, if it is to be called.
     fn want(&mut self, id: &InstanceId) {
         if let Some(entry) = self.entries.get_mut(id)
-            && entry.tier().is_some()
+            && entry.tier.is_some()
         {
             entry.dial = Dial::Queued;
             let queue = if entry.failures == 0 { &mut self.fresh } else { &mut self.failed };
@@ -288,7 +230,7 @@ impl<E> Roster<E> {
             entry.number = self.numbers;
             return Some(Job {
                 key: Key { id, number: entry.number },
-                instance: Arc::clone(entry.listed.instance()),
+                instance: Arc::clone(entry.listed().instance()),
                 stats: Arc::clone(&entry.stats),
                 serial: entry.serial,
             });
@@ -298,20 +240,16 @@ impl<E> Roster<E> {
 
     /// A dial runs.
     pub(super) fn begun(&mut self, key: &Key, dial: AbortHandle) {
-        if let Some(entry) = self.entry(key) {
+        if let Some(entry) = entry(&mut self.entries, key) {
             entry.dial = Dial::Running(dial);
         }
-    }
-
-    /// The entry that a dial or an endpoint belongs to, unless it is a later one's by now.
-    fn entry(&mut self, key: &Key) -> Option<&mut Entry<E>> {
-        self.entries.get_mut(&key.id).filter(|entry| entry.number == key.number)
     }
 
     /// A dial has finished.
     pub(super) fn dialled(&mut self, key: &Key, made: Result<Link<E>, BoxError>, now: Instant) {
         // A dial that was stopped may have finished all the same: what it made is dropped.
-        let Some(entry) = self.entry(key).filter(|entry| matches!(entry.dial, Dial::Running(_))) else {
+        let entry = entry(&mut self.entries, key).filter(|entry| matches!(entry.dial, Dial::Running(_)));
+        let Some(entry) = entry else {
             return;
         };
         let made = made.and_then(|link| {
@@ -324,14 +262,15 @@ impl<E> Roster<E> {
         match made {
             Ok(link) => {
                 // It may have been registered with other contents while it was dialled.
-                entry.link = Some(Arc::new(link.renewed(Arc::clone(entry.listed.instance()))));
+                entry.link = Some(Arc::new(link.renewed(Arc::clone(entry.listed().instance()))));
                 entry.error = None;
                 entry.dial = Dial::Done;
                 entry.linked_at = now;
-                entry.renew_slot();
+                entry.settle(&mut self.seats);
+                self.reorder = true;
             }
             Err(error) => {
-                entry.error = Some(DialError::new(Arc::clone(entry.listed.instance()), error));
+                entry.error = Some(DialError::new(Arc::clone(entry.listed().instance()), error));
                 entry.failures = entry.failures.saturating_add(1);
                 let failures = entry.failures;
                 let at = now + self.backoff.pause(failures, &mut self.rng);
@@ -341,7 +280,7 @@ impl<E> Roster<E> {
     }
 
     fn wait(&mut self, key: &Key, at: Instant) {
-        if let Some(entry) = self.entry(key) {
+        if let Some(entry) = entry(&mut self.entries, key) {
             entry.dial = Dial::Waiting(at);
             self.waiting.insert((at, key.id.clone()));
         }
@@ -350,15 +289,16 @@ impl<E> Roster<E> {
     /// An endpoint is of no more use.
     pub(super) fn cut(&mut self, key: &Key, now: Instant) {
         let healthy = self.backoff.most;
-        let Some(entry) = self.entry(key).filter(|entry| entry.link.is_some()) else { return };
+        let Some(entry) = entry(&mut self.entries, key).filter(|entry| entry.link.is_some()) else { return };
         entry.link = None;
-        entry.slot = None;
+        entry.settle(&mut self.seats);
+        self.reorder = true;
         entry.dial = Dial::Unwanted;
         if now.saturating_duration_since(entry.linked_at) >= healthy {
             // It served well: the first dial goes out at once.
             entry.failures = 0;
             self.want(&key.id);
-        } else if entry.tier().is_some() {
+        } else if entry.tier.is_some() {
             // A server that accepts and hangs up again must not be dialled in a tight loop.
             entry.failures = entry.failures.saturating_add(1);
             let failures = entry.failures;
@@ -388,40 +328,55 @@ impl<E> Roster<E> {
     pub(super) fn judge(&mut self, suspected: bool, now: Instant) {
         // Among ten thousand a change that concerns nobody who fails should not cost a look at all of them.
         if let Some(mut ejector) = self.ejector.take_if(|ejector| suspected || !ejector.is_idle()) {
-            let best = self.ready().map(|(tier, _)| tier).min();
-            let pool = self.ready().filter(|(tier, _)| Some(*tier) == best);
-            let pool: Vec<_> = pool.map(|(_, slot)| (slot.number(), Arc::clone(slot.stats()))).collect();
+            let best = self.ready().map(|(tier, ..)| tier).min();
+            let pool = self.ready().filter(|(tier, ..)| Some(*tier) == best);
+            let pool: Vec<_> = pool.map(|(.., entry)| (entry.serial, Arc::clone(&entry.stats))).collect();
             ejector.judge(&pool, now);
             self.ejector = Some(ejector);
+            self.reorder = true;
         }
     }
 
-    /// All that has an endpoint, with its tier.
-    fn ready(&self) -> impl Iterator<Item = (usize, &Arc<Slot<E>>)> {
-        self.entries.values().filter_map(|entry| Some((entry.tier()?, entry.slot.as_ref()?)))
+    /// All that has an endpoint, with its tier and its seat.
+    fn ready(&self) -> impl Iterator<Item = (usize, Seat, &Entry<E>)> {
+        self.entries.values().filter_map(|entry| Some((entry.tier?, entry.seat?, entry)))
     }
 
     /// What can be picked now.
-    pub(super) fn ready_set(&self) -> ReadySet<E> {
-        let is_out = |slot: &Slot<E>| self.ejector.as_ref().is_some_and(|by| by.is_out(slot.number()));
-        let (mut best, mut slots) = (usize::MAX, Vec::new());
-        // In one pass: each entry is in a place of its own in memory.
-        for (tier, slot) in self.ready() {
-            if tier < best {
-                best = tier;
-                slots.clear();
-            }
-            if tier == best && !is_out(slot) {
-                slots.push(Arc::clone(slot));
+    pub(super) fn ready_set(&mut self) -> ReadySet<E> {
+        if std::mem::take(&mut self.reorder) {
+            let (seats, serials) = self.members();
+            // Two sets are known to be the same by what they share.
+            if *self.ready_seats != *seats || *self.ready_serials != *serials {
+                (self.ready_seats, self.ready_serials) = (seats.into(), serials.into());
             }
         }
-        let lack = if slots.is_empty() { self.lack() } else { Lack::Connecting(0, None) };
-        ReadySet::new(self.service.clone(), slots, lack)
+        let lack = if self.ready_seats.is_empty() { self.lack() } else { Lack::Connecting(0, None) };
+        ReadySet::new(self.service.clone(), self.seats.slots(&self.ready_seats, &self.ready_serials), lack)
+    }
+
+    /// Those of the best tier that are not left out because they fail.
+    fn members(&self) -> (Vec<Seat>, Vec<u64>) {
+        let is_out = |serial| self.ejector.as_ref().is_some_and(|by| by.is_out(serial));
+        let (mut best, mut seats, mut serials) = (usize::MAX, Vec::new(), Vec::new());
+        // In one pass: each entry is in a place of its own in memory.
+        for (tier, seat, entry) in self.ready() {
+            if tier < best {
+                best = tier;
+                seats.clear();
+                serials.clear();
+            }
+            if tier == best && !is_out(entry.serial) {
+                seats.push(seat);
+                serials.push(entry.serial);
+            }
+        }
+        (seats, serials)
     }
 
     fn lack(&self) -> Lack {
         let unreadable = || self.unreadable.clone();
-        let wanted = || self.entries.values().filter(|entry| entry.tier().is_some());
+        let wanted = || self.entries.values().filter(|entry| entry.tier.is_some());
         let total = wanted().count();
         // What was listed last is dialled on, also after the end of the registry.
         if self.closed && total == 0 {
@@ -431,7 +386,7 @@ impl<E> Roster<E> {
             return Lack::Pending(unreadable());
         }
         if total == 0 {
-            return Lack::Empty(self.entries.len() + self.filtered, unreadable());
+            return Lack::Empty(self.seen.len(), unreadable());
         }
         let failed: usize = wanted().filter(|entry| entry.error.is_some()).count();
         if failed < total {
@@ -440,6 +395,11 @@ impl<E> Roster<E> {
         let errors = wanted().filter_map(|entry| entry.error.clone()).take(DialErrors::KEPT).collect();
         Lack::Unreachable(DialErrors::new(total, errors))
     }
+}
+
+/// The entry that a dial or an endpoint belongs to, unless it is a later one's by now.
+fn entry<'a, E>(entries: &'a mut BTreeMap<InstanceId, Entry<E>>, key: &Key) -> Option<&'a mut Entry<E>> {
+    entries.get_mut(&key.id).filter(|entry| entry.number == key.number)
 }
 
 /// The default for [`Roster`]'s backoff.

@@ -1,6 +1,7 @@
 //! The roster on its own: times and snapshots go in by hand.
 
 use std::future::pending;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use callsign_core::{InstanceWatch, Registration, Registry, RegistryUrl};
 use tokio::sync::mpsc;
@@ -21,11 +22,15 @@ struct Scene {
 
 impl Scene {
     fn new(name: &str) -> Self {
+        Self::filtered(name, |_| true)
+    }
+
+    fn filtered(name: &str, filter: impl Fn(&Instance) -> bool + Send + Sync + 'static) -> Self {
         let url = RegistryUrl::parse(&format!("memory:roster-{name}")).unwrap();
         let registry = callsign_core::memory::open(&url).unwrap();
         let watch = registry.watch(&"book".parse().unwrap());
         let rng = fastrand::Rng::with_seed(1);
-        let roster = Roster::new("book".parse().unwrap(), Box::new(|_| true), BACKOFF, rng);
+        let roster = Roster::new("book".parse().unwrap(), Box::new(filter), BACKOFF, rng);
         let (told, cuts) = mpsc::unbounded_channel();
         Self { registry, watch, roster, told, _cuts: cuts, dials: tokio::task::JoinSet::new() }
     }
@@ -75,7 +80,7 @@ impl Scene {
     }
 
     /// Ready instances, as `port` of each.
-    fn ready(&self) -> Vec<u16> {
+    fn ready(&mut self) -> Vec<u16> {
         self.roster.ready_set().slots().iter().map(|slot| slot.instance().address().port()).collect()
     }
 }
@@ -141,6 +146,79 @@ async fn content_may_change_and_address_may_not() {
     scene.see(|snapshot| snapshot.len() == 1).await;
     assert_eq!(scene.begin().len(), 1, "is another endpoint");
     assert!(scene.ready().is_empty());
+}
+
+/// Sets share what has not changed, and one that was published stays as it was.
+#[tokio::test(start_paused = true)]
+async fn a_set_is_never_changed_by_the_next() {
+    let mut scene = Scene::new("share");
+    let mut registrations = Vec::new();
+    for port in 1..=150 {
+        registrations.push(scene.register(book(port)).await);
+    }
+    scene.see(|s| s.len() == 150).await;
+    for job in scene.begin() {
+        scene.succeed(&job, 0);
+    }
+    let (first, again) = (scene.roster.ready_set(), scene.roster.ready_set());
+    assert!(first.same(&again));
+    registrations[40].update(book(41).with_weight(9)).await.unwrap();
+    scene.see(|s| s.iter().any(|listed| listed.weight() == 9)).await;
+    let second = scene.roster.ready_set();
+    assert!(!first.same(&second));
+    let heavy = |set: &ReadySet<u32>| set.slots().iter().filter(|slot| slot.instance().weight() == 9).count();
+    assert_eq!((heavy(&first), heavy(&second)), (0, 1));
+    assert!(first.slots().iter().zip(second.slots().iter()).all(|(a, b)| Arc::ptr_eq(a.stats(), b.stats())));
+
+    // Whoever comes next has the place of the one that left.
+    drop(registrations.pop());
+    scene.see(|s| s.len() == 149).await;
+    let third = scene.roster.ready_set();
+    registrations.push(scene.register(book(150)).await);
+    scene.see(|s| s.len() == 150).await;
+    let job = scene.begin().remove(0);
+    scene.succeed(&job, 1);
+    let fourth = scene.roster.ready_set();
+    assert_eq!([&first, &second, &third, &fourth].map(ReadySet::len), [150, 150, 149, 150]);
+    assert!(!third.same(&fourth) && !second.same(&fourth));
+    let stats = |set: &ReadySet<u32>| {
+        let ports = set.slots().iter().position(|slot| slot.instance().address().port() == 150);
+        ports.map(|index| Arc::as_ptr(set.slots()[index].stats()))
+    };
+    assert!(stats(&third).is_none() && stats(&second) == stats(&first) && stats(&fourth) != stats(&second));
+    let ids =
+        |set: &ReadySet<u32>| set.slots().iter().map(|slot| slot.instance().id().clone()).collect::<Vec<_>>();
+    assert!(ids(&fourth).is_sorted());
+}
+
+/// The filter is asked again when an instance is registered with other contents, and then only.
+#[tokio::test(start_paused = true)]
+async fn the_filter_takes_in_and_lets_go_what_has_changed() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let mut scene = Scene::filtered("filter", move |instance| {
+        count.fetch_add(1, Ordering::Relaxed);
+        instance.weight() < 10
+    });
+    let registrations = [scene.register(book(1)).await, scene.register(book(2).with_weight(50)).await];
+    scene.see(|s| s.len() == 2).await;
+    for job in scene.begin() {
+        scene.succeed(&job, 0);
+    }
+    assert_eq!(scene.ready(), [1]);
+    registrations[0].update(book(1).with_weight(60)).await.unwrap();
+    scene.see(|s| s.iter().any(|listed| listed.weight() == 60)).await;
+    assert!(scene.ready().is_empty());
+    assert!(matches!(scene.roster.ready_set().lack(), crate::PickError::Empty { listed: 2, .. }));
+    registrations[1].update(book(2).with_weight(3)).await.unwrap();
+    scene.see(|s| s.iter().any(|listed| listed.weight() == 3)).await;
+    for job in scene.begin() {
+        scene.succeed(&job, 0);
+    }
+    assert_eq!(scene.ready(), [2]);
+    let _third = scene.register(book(3)).await;
+    scene.see(|s| s.len() == 3).await;
+    assert_eq!(asked.load(Ordering::Relaxed), 5);
 }
 
 #[tokio::test(start_paused = true)]
@@ -288,11 +366,11 @@ async fn a_new_connection_is_no_new_instance() {
     scene.see(|s| s.len() == 1).await;
     let jobs = scene.begin();
     let lifeline = scene.succeed(&jobs[0], 1);
-    let first = scene.roster.ready_set().slots()[0].number();
+    let first = scene.roster.ready_set().slots().numbers()[0];
     scene.roster.cut(lifeline.key(), Instant::now());
     tokio::time::advance(Duration::from_secs(10)).await;
     scene.roster.wake(Instant::now());
     let jobs = scene.begin();
     scene.succeed(&jobs[0], 2);
-    assert_eq!(scene.roster.ready_set().slots()[0].number(), first);
+    assert_eq!(scene.roster.ready_set().slots().numbers()[0], first);
 }

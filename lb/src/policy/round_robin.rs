@@ -22,18 +22,22 @@ impl Policy for RoundRobin {
 
     #[inline]
     fn pick(&self, (): &(), next: &mut u64, choice: &Choice<'_>) -> Option<usize> {
-        let len = choice.len() as u64;
-        for _ in 0..len {
-            // Below `len`, which came from a usize.
-            #[allow(clippy::cast_possible_truncation)]
-            let index = (*next % len) as usize;
-            *next = next.wrapping_add(1);
-            if choice.allows(index) {
-                return Some(index);
-            }
+        if choice.call.allows_all() {
+            return turn(next, choice.len());
         }
-        None
+        (0..choice.len()).find_map(|_| turn(next, choice.len()).filter(|&index| choice.allows(index)))
     }
+}
+
+/// Whose turn it is among so many.
+#[inline]
+fn turn(next: &mut u64, len: usize) -> Option<usize> {
+    // A division costs more than all the rest of it: there is one where the handle is new, or the set has shrunk.
+    let turn = if *next < len as u64 { *next } else { next.checked_rem(len as u64)? };
+    *next = if turn + 1 == len as u64 { 0 } else { turn + 1 };
+    // Below `len`, which is a usize.
+    #[allow(clippy::cast_possible_truncation)]
+    Some(turn as usize)
 }
 
 #[cfg(test)]
@@ -56,5 +60,22 @@ mod tests {
         call.avoid_number(11);
         assert_eq!(picks(&call), [None; 4]);
         assert_eq!(policy.pick(&(), &mut local, &Choice::new(&[], &Call::new())), None);
+    }
+
+    /// A handle goes on where it was when the set changes, and begins anew where it was beyond the end.
+    #[test]
+    fn turns_go_on_in_another_set() {
+        let (policy, call) = (RoundRobin::default(), Call::new());
+        let mut local = policy.local(u64::MAX);
+        let mut picks = |numbers: &[u64]| -> Vec<_> {
+            (0..4).map(|_| policy.pick(&(), &mut local, &Choice::new(numbers, &call)).unwrap()).collect()
+        };
+        assert_eq!(picks(&[1, 2, 3, 4, 5]), [0, 1, 2, 3]);
+        assert_eq!(picks(&[1, 2, 3, 4, 5, 6, 7]), [4, 5, 6, 0]);
+        assert_eq!(picks(&[1]), [0; 4]);
+        assert_eq!(picks(&[1, 2, 3]), [0, 1, 2, 0]);
+        let clones = [9, 10, 11, 12]
+            .map(|seed| policy.pick(&(), &mut policy.local(seed), &Choice::new(&[1, 2, 3], &call)).unwrap());
+        assert_eq!(clones, [0, 1, 2, 0]);
     }
 }
