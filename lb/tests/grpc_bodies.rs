@@ -238,3 +238,16 @@ async fn an_answer_that_comes_early_is_whole() {
     assert_eq!(answer.to_bytes(), "answer");
     soon("the end of the caller's stream", frames.closed()).await;
 }
+
+/// One that resets a stream without an error and has not said all has broken its answer off.
+#[tokio::test]
+async fn an_answer_that_is_reset_without_an_error_is_not_whole() {
+    let (mut peer, mut channel) = Peer::start(Builder::new()).await;
+    let (_frames, mut answer, _body, mut stream) = two_ways(&mut peer, &mut channel).await;
+    stream.send_data("half".into(), false).unwrap();
+    assert_eq!(soon("data", answer.frame()).await.unwrap().unwrap().into_data().unwrap(), "half");
+    stream.send_reset(Reason::NO_ERROR);
+    let status = soon("its end", answer.frame()).await.expect("it has not ended").unwrap_err();
+    assert_eq!(status.code(), Code::Internal, "{status}");
+    assert_eq!(channel.endpoints().ready_set().slots()[0].stats().outcomes(), (1, 1));
+}
