@@ -147,10 +147,10 @@ async fn frames_leave_as_they_come() {
 #[tokio::test]
 async fn fields_of_http1_are_left_out() {
     let (mut peer, mut channel) = Peer::start(Builder::new()).await;
-    let fields = ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
+    let fields = ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "x-hop"];
     let mut request = Request::new(Body::default());
     for field in fields {
-        request.headers_mut().insert(field, HeaderValue::from_static("x"));
+        request.headers_mut().insert(field, HeaderValue::from_static("close, X-Hop"));
     }
     request.headers_mut().insert("te", HeaderValue::from_static("gzip"));
     request.headers_mut().insert("x-own", HeaderValue::from_static("stays"));
