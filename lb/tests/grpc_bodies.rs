@@ -161,6 +161,21 @@ async fn fields_of_http1_are_left_out() {
     assert!(asked.into_body().is_end_stream(), "a request without a body is its head");
 }
 
+/// The same of trailers, behind which nothing else would end the request.
+#[tokio::test]
+async fn trailers_leave_without_fields_of_http1() {
+    let (mut peer, mut channel) = Peer::start(Builder::new()).await;
+    let (request, frames) = request();
+    let _calling = spawn(channel.call(request));
+    let (asked, _answer) = peer.accept().await;
+    let mut trailers = ok();
+    trailers.insert("connection", HeaderValue::from_static("close"));
+    frames.send(Ok(Frame::trailers(trailers))).await.unwrap();
+    let mut body = asked.into_body();
+    assert!(next(&mut body).await.is_none());
+    assert_eq!(soon("trailers", body.trailers()).await.unwrap(), Some(ok()));
+}
+
 /// A request larger than all that the server takes at once waits for room, and arrives whole; so does what is in one frame.
 #[tokio::test]
 async fn a_large_request_waits_for_room() {
