@@ -1,0 +1,77 @@
+//! Connections of the channel's own transport that end, or that must not, seen from the server's side, down to the frame.
+
+#![allow(clippy::unwrap_used, reason = "clippy sees no test in a helper of tests")]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use callsign_lb::RoundRobin;
+use callsign_lb::grpc::Channel;
+use support::grpc::{Server, answered_by, call, ready};
+use support::{Script, within};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+/// Of stream 0, without payload: the length, the type, the flags, the stream.
+const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+const PREFACE: usize = 24;
+const HEADERS: u8 = 1;
+/// The last stream that was looked at is 0, and the error `ENHANCE_YOUR_CALM`.
+const CALM: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
+
+/// Takes one connection and greets it.
+fn accept(listener: &TcpListener) -> TcpStream {
+    let (mut socket, _) = listener.accept().unwrap();
+    socket.write_all(&SETTINGS).unwrap();
+    socket
+}
+
+/// Reads up to the HEADERS of a call, and returns its stream.
+fn called(socket: &mut TcpStream) -> std::io::Result<[u8; 4]> {
+    loop {
+        let mut header = [0; 9];
+        socket.read_exact(&mut header)?;
+        let [a, b, c, kind, _, stream @ ..] = header;
+        socket.read_exact(&mut vec![0; usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c)])?;
+        if kind == HEADERS {
+            return Ok(stream);
+        }
+    }
+}
+
+async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    within(Duration::from_secs(5), what, future).await
+}
+
+/// A channel over a listener, of which one connection is accepted, and over a server that answers all calls.
+async fn with_a_server(listener: &TcpListener) -> (Script, Channel, Server, TcpStream) {
+    let server = Server::start().await;
+    let (script, _registry, watch) = Script::open();
+    let channel = Channel::builder(watch).policy(RoundRobin::default()).build();
+    script.lists([listener.local_addr().unwrap().port(), server.port]);
+    let accepting = listener.try_clone().unwrap();
+    let socket = Handle::current().spawn_blocking(move || accept(&accepting)).await.unwrap();
+    ready(&channel, 2).await;
+    (script, channel, server, socket)
+}
+
+/// What a server says that it has not looked at goes elsewhere, whatever made it go away.
+#[tokio::test]
+async fn a_call_that_crosses_with_goaway_for_an_error_goes_elsewhere() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (_script, channel, server, mut socket) = with_a_server(&listener).await;
+    let (dismissed, dismissal) = oneshot::channel();
+    let _serving = std::thread::spawn(move || {
+        socket.read_exact(&mut [0; PREFACE]).unwrap();
+        called(&mut socket).unwrap();
+        socket.write_all(&CALM).unwrap();
+        dismissed.send(socket).unwrap();
+    });
+    for _ in 0..2 {
+        assert_eq!(answered_by(&call(&channel, "").await.unwrap()), server.port);
+    }
+    soon("dismissed", dismissal).await.unwrap();
+}
