@@ -10,15 +10,21 @@ use std::time::Duration;
 
 use callsign_lb::RoundRobin;
 use callsign_lb::grpc::Channel;
+use http::Request;
 use support::grpc::{Server, answered_by, call, ready};
 use support::{Script, within};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::AbortOnDropHandle;
+use tonic::body::Body;
+use tower_service::Service;
 
 /// Of stream 0, without payload: the length, the type, the flags, the stream.
 const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 const PREFACE: usize = 24;
 const HEADERS: u8 = 1;
+/// An answer's head, of a stream that is to be put in: `:status 200` from HPACK's table, and the end.
+const ANSWER: [u8; 10] = [0, 0, 1, HEADERS, 5, 0, 0, 0, 0, 0x88];
 /// The last stream that was looked at is 0, and the error `ENHANCE_YOUR_CALM`.
 const CALM: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
 
@@ -74,4 +80,40 @@ async fn a_call_that_crosses_with_goaway_for_an_error_goes_elsewhere() {
         assert_eq!(answered_by(&call(&channel, "").await.unwrap()), server.port);
     }
     soon("dismissed", dismissal).await.unwrap();
+}
+
+/// Answers that cross with the word that nobody waits for them any more are no reason to give a connection up.
+#[tokio::test]
+async fn many_answers_to_cancelled_calls_end_no_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (script, _registry, watch) = Script::open();
+    let mut channel = Channel::new(watch);
+    script.lists([listener.local_addr().unwrap().port()]);
+    let (seen, mut calls) = mpsc::unbounded_channel();
+    const CANCELLED: usize = 1_100;
+    let _serving = std::thread::spawn(move || {
+        let mut socket = accept(&listener);
+        socket.read_exact(&mut [0; PREFACE]).unwrap();
+        let mut answers = Vec::new();
+        for _ in 0..CANCELLED + 1 {
+            let mut answer = ANSWER;
+            answer[5..9].copy_from_slice(&called(&mut socket).unwrap());
+            // The first one is answered last.
+            answers.insert(0, answer);
+            seen.send(()).unwrap();
+        }
+        socket.write_all(&answers.concat()).unwrap();
+        while called(&mut socket).is_ok() {}
+    });
+    ready(&channel, 1).await;
+    let mut begin =
+        || AbortOnDropHandle::new(Handle::current().spawn(channel.call(Request::new(Body::default()))));
+    let kept = begin();
+    soon("the call", calls.recv()).await.unwrap();
+    for _ in 0..CANCELLED {
+        let calling = begin();
+        soon("a call", calls.recv()).await.unwrap();
+        drop(calling);
+    }
+    soon("an answer", kept).await.unwrap().unwrap();
 }

@@ -32,6 +32,10 @@ const SEND_BUFFER: usize = 1 << 20;
 /// The most bytes of an answer's head, or of its trailers.
 const HEAD: u32 = 16 << 10;
 
+/// How many streams that were cancelled within a second are remembered. What still comes of others is an error, and with 1,024
+/// errors h2 gives a connection up.
+const CANCELLED: usize = 10_000;
+
 /// HTTP/2 with the figures that hyper and tonic have.
 fn http2() -> Builder {
     let mut http2 = Builder::new();
@@ -40,6 +44,7 @@ fn http2() -> Builder {
         .initial_connection_window_size(WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(HEAD)
+        .max_concurrent_reset_streams(CANCELLED)
         .enable_push(false);
     http2
 }
