@@ -5,18 +5,19 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
 use callsign_lb::RoundRobin;
 use callsign_lb::grpc::Channel;
 use http::Request;
-use support::grpc::{Server, answered_by, call, ready};
+use support::grpc::{Server, answered_by, ask, call, ready};
 use support::{Script, within};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::body::Body;
+use tonic_health::pb::health_client::HealthClient;
 use tower_service::Service;
 
 /// Of stream 0, without payload: the length, the type, the flags, the stream.
@@ -62,6 +63,34 @@ async fn with_a_server(listener: &TcpListener) -> (Script, Channel, Server, TcpS
     let socket = Handle::current().spawn_blocking(move || accept(&accepting)).await.unwrap();
     ready(&channel, 2).await;
     (script, channel, server, socket)
+}
+
+/// What is put on a connection that has ended, as nobody has seen yet, never leaves, and goes elsewhere.
+#[tokio::test]
+async fn a_call_on_a_connection_that_has_just_ended_goes_elsewhere() {
+    for (reset, reads) in [(false, true), (true, true), (true, false)] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (_script, channel, server, socket) = with_a_server(&listener).await;
+        // Closed with something unread it is reset.
+        if reset {
+            drop(socket);
+        } else {
+            socket.shutdown(Shutdown::Write).unwrap();
+        }
+        // The connection does not get to see it: with an await it is told, and goes behind this task; without one it is not,
+        // and sees it as it writes.
+        std::thread::sleep(Duration::from_millis(50));
+        if reads {
+            tokio::task::yield_now().await;
+        }
+        // Each begins with another instance.
+        let mut clients = [channel.clone(), channel.clone()].map(HealthClient::new);
+        let [one, two] = &mut clients;
+        let answers = tokio::join!(one.check(ask("")), two.check(ask("")));
+        for answer in [answers.0, answers.1] {
+            assert_eq!(answered_by(&answer.unwrap()), server.port, "reset: {reset}, reads: {reads}");
+        }
+    }
 }
 
 /// What a server says that it has not looked at goes elsewhere, whatever made it go away.

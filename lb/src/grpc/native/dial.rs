@@ -13,7 +13,7 @@ use h2::client::Builder;
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 
-use super::super::frames::Frame;
+use super::super::frames::{Frame, Frames};
 use super::super::io::{Watch, WatchedIo};
 use super::super::transport::NotGreeted;
 use super::driver::Driver;
@@ -78,7 +78,14 @@ impl Dial {
         let line = Arc::new(Line::new(Arc::clone(common), self.streams));
         let (hold, held) = oneshot::channel();
         let (greeted, greeting) = oneshot::channel();
-        let note = Note { line: Arc::clone(&line), greeted: Some(greeted), held: Some(held), close: None };
+        let note = Note {
+            line: Arc::clone(&line),
+            sent: Frames::of_a_client(),
+            has_ended: false,
+            greeted: Some(greeted),
+            held: Some(held),
+            close: None,
+        };
         let io = WatchedIo::new(stream, true, note);
         let (sender, mut connection) = http2().handshake::<_, Bytes>(io).await?;
         let keepalive =
@@ -103,6 +110,8 @@ impl Dial {
 /// Notes what happens on a connection, and ends it if it takes too long to close.
 pub(super) struct Note {
     line: Arc<Line>,
+    sent: Frames,
+    has_ended: bool,
     /// Told of the server's SETTINGS, its first frame.
     greeted: Option<oneshot::Sender<()>>,
     /// Ends when nobody has a use for the connection any more.
@@ -127,10 +136,25 @@ impl Watch for Note {
                 }
             }
             Frame::GoAway => self.line.shut(),
+            Frame::Headers { .. } => {}
         }
     }
 
+    /// Nothing leaves after the end: calls are told by then whether they have left.
+    fn writes(&mut self, _: &[u8]) -> io::Result<()> {
+        if self.has_ended { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
+    }
+
+    fn wrote(&mut self, bytes: &[u8]) {
+        self.sent.feed(bytes, |frame| {
+            if let Frame::Headers { stream } = frame {
+                self.line.note_sent(stream);
+            }
+        });
+    }
+
     fn ends(&mut self) {
+        self.has_ended = true;
         self.line.shut();
     }
 

@@ -59,7 +59,8 @@ pub(super) async fn exchange(
             return Err(CallError { error: error.into(), fate });
         }
     };
-    if answer.stream_id().as_u32() > LAST_STREAMS {
+    let number = answer.stream_id().as_u32();
+    if number > LAST_STREAMS {
         place.line().shut();
     }
     let mut upload = Upload::new(Kept::new(body), stream);
@@ -81,9 +82,13 @@ pub(super) async fn exchange(
         }
         Err(Failed::Own(failure)) => (failure.clone().into(), Fate::Own(failure)),
         Err(Failed::Stream(error)) => {
-            let fate = match fate::is_refusal(&error) {
-                true => Fate::Unsent(Proof::Refused, upload.into_whole().map(again)),
-                false => Fate::Unknown,
+            let fate = if fate::is_refusal(&error) {
+                Fate::Unsent(Proof::Refused, upload.into_whole().map(again))
+            } else if error.is_io() && !place.line().has_sent(number) {
+                // The connection has ended, and nothing leaves any more.
+                Fate::Unsent(Proof::NeverLeft, upload.into_whole().map(again))
+            } else {
+                Fate::Unknown
             };
             (error.into(), fate)
         }
