@@ -268,3 +268,22 @@ async fn an_answer_that_is_reset_without_an_error_is_not_whole() {
     assert_eq!(status.code(), Code::Internal, "{status}");
     assert_eq!(channel.endpoints().ready_set().slots()[0].stats().outcomes(), (1, 1));
 }
+
+/// Whoever is slow to read an answer of many small messages holds up its server, and nobody else on the connection.
+#[tokio::test]
+async fn many_small_messages_wait_for_a_slow_reader() {
+    let (mut peer, mut channel) = Peer::start(Builder::new()).await;
+    let (_frames, answer, _body, mut stream) = two_ways(&mut peer, &mut channel).await;
+    const MESSAGES: usize = 50_000;
+    for _ in 0..MESSAGES {
+        stream.send_data("message".into(), false).unwrap();
+    }
+    stream.send_trailers(ok()).unwrap();
+    // Another call, whose answer comes behind all that.
+    let calling = spawn(channel.call(Request::new(Body::default())));
+    let (_, mut other) = peer.accept().await;
+    other.send_response(Response::new(()), true).unwrap();
+    soon("an answer", calling).await.unwrap().unwrap();
+    let answer = soon("its end", answer.collect()).await.unwrap();
+    assert_eq!(answer.to_bytes().len(), MESSAGES * "message".len());
+}

@@ -27,6 +27,9 @@ const CLOSE: Duration = Duration::from_secs(1);
 /// How much of an answer may be under way, and of all answers on a connection: enough for a fast and long way.
 const STREAM_WINDOW: u32 = 2 << 20;
 const WINDOW: u32 = 5 << 20;
+/// What data in small pieces may cost beside its bytes, each as much as it lacks of 256: as much as that window can hold, as no
+/// message of gRPC has less than 5. With more h2 gives the connection up, and it is for the window to hold a server up.
+const SMALL: usize = WINDOW as usize / 5 * 251;
 /// How much of a request is kept until it is written.
 const SEND_BUFFER: usize = 1 << 20;
 /// The most bytes of an answer's head, or of its trailers.
@@ -36,12 +39,13 @@ const HEAD: u32 = 16 << 10;
 /// errors h2 gives a connection up.
 const CANCELLED: usize = 10_000;
 
-/// HTTP/2 with the figures that hyper and tonic have.
+/// HTTP/2 with the figures that hyper and tonic have, and with no end to a connection for what is no fault of the server.
 fn http2() -> Builder {
     let mut http2 = Builder::new();
     http2
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(WINDOW)
+        .data_frame_budget(SMALL)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(HEAD)
         .max_concurrent_reset_streams(CANCELLED)
