@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -135,9 +137,9 @@ async fn frames_leave_as_they_come() {
         frames.send(data(said)).await.unwrap();
         assert_eq!(next(&mut body).await.unwrap().unwrap(), said);
     }
-    frames.send(data("")).await.unwrap();
-    frames.send(data("three")).await.unwrap();
-    frames.send(Ok(Frame::trailers(ok()))).await.unwrap();
+    for frame in [data(""), data("three"), Ok(Frame::trailers(ok()))] {
+        soon("a frame is taken", frames.send(frame)).await.unwrap();
+    }
     assert_eq!(next(&mut body).await.unwrap().unwrap(), "three");
     assert!(next(&mut body).await.is_none());
     assert_eq!(soon("trailers", body.trailers()).await.unwrap(), Some(ok()));
@@ -195,6 +197,44 @@ async fn a_large_request_waits_for_room() {
         }
         assert_eq!(read, size);
     }
+}
+
+/// What the server has no room for is not taken from the caller either.
+#[tokio::test]
+async fn a_request_is_taken_no_faster_than_it_leaves() {
+    let mut http2 = Builder::new();
+    http2.initial_window_size(1_000);
+    let (mut peer, mut channel) = Peer::start(http2).await;
+    let (request, frames) = request();
+    let _calling = spawn(channel.call(request));
+    let (asked, _answer) = peer.accept().await;
+    let taken = Arc::<AtomicUsize>::default();
+    let counted = Arc::clone(&taken);
+    let _sending = spawn(async move {
+        while frames.send(data(vec![7; 1_000])).await.is_ok() {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let mut body = asked.into_body();
+    assert_eq!(soon("data", body.data()).await.unwrap().unwrap().len(), 1_000);
+    for _ in 0..10 {
+        let calling = spawn(channel.call(Request::new(Body::default())));
+        let (_, mut answer) = peer.accept().await;
+        answer.send_response(Response::new(()), true).unwrap();
+        soon("an answer", calling).await.unwrap().unwrap();
+    }
+    // One that has left, one that is about to, two looked at, and one in the caller's own queue.
+    let taken = taken.load(Ordering::SeqCst);
+    assert!(taken <= 5, "{taken} were taken");
+}
+
+/// Of the request of a call that the server has ended no more is taken, also while nobody reads the answer.
+#[tokio::test]
+async fn a_server_that_ends_a_call_ends_its_request() {
+    let (mut peer, mut channel) = Peer::start(Builder::new()).await;
+    let (frames, _answer, _body, mut stream) = two_ways(&mut peer, &mut channel).await;
+    stream.send_reset(Reason::CANCEL);
+    soon("the end of the caller's stream", frames.closed()).await;
 }
 
 /// A request goes on behind its answer, whether somebody reads that or not.
