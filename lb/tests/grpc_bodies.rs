@@ -161,6 +161,13 @@ async fn fields_of_http1_are_left_out() {
     let left = fields.iter().chain(&["te"]).filter(|field| asked.headers().contains_key(**field)).count();
     assert_eq!((left, asked.headers()["x-own"].as_bytes()), (0, &b"stays"[..]));
     assert!(asked.into_body().is_end_stream(), "a request without a body is its head");
+    // What gRPC needs stays, although HTTP/1 has it named there.
+    let mut request = Request::new(Body::default());
+    request.headers_mut().insert("connection", HeaderValue::from_static("te"));
+    request.headers_mut().insert("te", HeaderValue::from_static("trailers"));
+    let _calling = spawn(channel.call(request));
+    let (asked, _answer) = peer.accept().await;
+    assert_eq!(asked.headers()["te"], "trailers");
 }
 
 /// The same of trailers, behind which nothing else would end the request.
@@ -292,6 +299,7 @@ async fn an_answer_that_comes_early_is_whole() {
     // Which resets it without an error.
     drop((body, stream));
     let answer = soon("its end", answer.collect()).await.unwrap();
+    assert_eq!(answer.trailers(), Some(&ok()));
     assert_eq!(answer.to_bytes(), "answer");
     soon("the end of the caller's stream", frames.closed()).await;
 }
