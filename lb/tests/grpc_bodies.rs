@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -135,9 +137,9 @@ async fn frames_leave_as_they_come() {
         frames.send(data(said)).await.unwrap();
         assert_eq!(next(&mut body).await.unwrap().unwrap(), said);
     }
-    frames.send(data("")).await.unwrap();
-    frames.send(data("three")).await.unwrap();
-    frames.send(Ok(Frame::trailers(ok()))).await.unwrap();
+    for frame in [data(""), data("three"), Ok(Frame::trailers(ok()))] {
+        soon("a frame is taken", frames.send(frame)).await.unwrap();
+    }
     assert_eq!(next(&mut body).await.unwrap().unwrap(), "three");
     assert!(next(&mut body).await.is_none());
     assert_eq!(soon("trailers", body.trailers()).await.unwrap(), Some(ok()));
@@ -147,10 +149,10 @@ async fn frames_leave_as_they_come() {
 #[tokio::test]
 async fn fields_of_http1_are_left_out() {
     let (mut peer, mut channel) = Peer::start(Builder::new()).await;
-    let fields = ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
+    let fields = ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "x-hop"];
     let mut request = Request::new(Body::default());
     for field in fields {
-        request.headers_mut().insert(field, HeaderValue::from_static("x"));
+        request.headers_mut().insert(field, HeaderValue::from_static("close, X-Hop"));
     }
     request.headers_mut().insert("te", HeaderValue::from_static("gzip"));
     request.headers_mut().insert("x-own", HeaderValue::from_static("stays"));
@@ -159,6 +161,28 @@ async fn fields_of_http1_are_left_out() {
     let left = fields.iter().chain(&["te"]).filter(|field| asked.headers().contains_key(**field)).count();
     assert_eq!((left, asked.headers()["x-own"].as_bytes()), (0, &b"stays"[..]));
     assert!(asked.into_body().is_end_stream(), "a request without a body is its head");
+    // What gRPC needs stays, although HTTP/1 has it named there.
+    let mut request = Request::new(Body::default());
+    request.headers_mut().insert("connection", HeaderValue::from_static("te"));
+    request.headers_mut().insert("te", HeaderValue::from_static("trailers"));
+    let _calling = spawn(channel.call(request));
+    let (asked, _answer) = peer.accept().await;
+    assert_eq!(asked.headers()["te"], "trailers");
+}
+
+/// The same of trailers, behind which nothing else would end the request.
+#[tokio::test]
+async fn trailers_leave_without_fields_of_http1() {
+    let (mut peer, mut channel) = Peer::start(Builder::new()).await;
+    let (request, frames) = request();
+    let _calling = spawn(channel.call(request));
+    let (asked, _answer) = peer.accept().await;
+    let mut trailers = ok();
+    trailers.insert("connection", HeaderValue::from_static("close"));
+    frames.send(Ok(Frame::trailers(trailers))).await.unwrap();
+    let mut body = asked.into_body();
+    assert!(next(&mut body).await.is_none());
+    assert_eq!(soon("trailers", body.trailers()).await.unwrap(), Some(ok()));
 }
 
 /// A request larger than all that the server takes at once waits for room, and arrives whole; so does what is in one frame.
@@ -182,6 +206,44 @@ async fn a_large_request_waits_for_room() {
     }
 }
 
+/// What the server has no room for is not taken from the caller either.
+#[tokio::test]
+async fn a_request_is_taken_no_faster_than_it_leaves() {
+    let mut http2 = Builder::new();
+    http2.initial_window_size(1_000);
+    let (mut peer, mut channel) = Peer::start(http2).await;
+    let (request, frames) = request();
+    let _calling = spawn(channel.call(request));
+    let (asked, _answer) = peer.accept().await;
+    let taken = Arc::<AtomicUsize>::default();
+    let counted = Arc::clone(&taken);
+    let _sending = spawn(async move {
+        while frames.send(data(vec![7; 1_000])).await.is_ok() {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let mut body = asked.into_body();
+    assert_eq!(soon("data", body.data()).await.unwrap().unwrap().len(), 1_000);
+    for _ in 0..10 {
+        let calling = spawn(channel.call(Request::new(Body::default())));
+        let (_, mut answer) = peer.accept().await;
+        answer.send_response(Response::new(()), true).unwrap();
+        soon("an answer", calling).await.unwrap().unwrap();
+    }
+    // One that has left, one that is about to, two looked at, and one in the caller's own queue.
+    let taken = taken.load(Ordering::SeqCst);
+    assert!(taken <= 5, "{taken} were taken");
+}
+
+/// Of the request of a call that the server has ended no more is taken, also while nobody reads the answer.
+#[tokio::test]
+async fn a_server_that_ends_a_call_ends_its_request() {
+    let (mut peer, mut channel) = Peer::start(Builder::new()).await;
+    let (frames, _answer, _body, mut stream) = two_ways(&mut peer, &mut channel).await;
+    stream.send_reset(Reason::CANCEL);
+    soon("the end of the caller's stream", frames.closed()).await;
+}
+
 /// A request goes on behind its answer, whether somebody reads that or not.
 #[tokio::test]
 async fn a_request_goes_on_behind_its_answer() {
@@ -201,7 +263,7 @@ async fn a_request_goes_on_behind_its_answer() {
     assert_eq!(soon("trailers", answer.frame()).await.unwrap().unwrap().into_trailers().unwrap(), ok());
 }
 
-/// When the caller's own stream fails the server is told, and so is the caller.
+/// When the caller's own stream fails the server is told, and so is the caller. It says nothing of the instance.
 #[tokio::test]
 async fn the_callers_failure_behind_its_answer_cancels_the_call() {
     let (mut peer, mut channel) = Peer::start(Builder::new()).await;
@@ -210,8 +272,10 @@ async fn the_callers_failure_behind_its_answer_cancels_the_call() {
     let error = next(&mut body).await.unwrap().unwrap_err();
     assert_eq!(error.reason(), Some(Reason::CANCEL));
     let status = soon("its end", answer.frame()).await.unwrap().unwrap_err();
-    assert_eq!(status.code(), Code::Unavailable, "{status}");
-    assert_eq!(channel.endpoints().ready_set().slots()[0].stats().in_flight(), 0);
+    assert_eq!(status.code(), Code::Cancelled, "{status}");
+    let ready = channel.endpoints().ready_set();
+    let stats = ready.slots()[0].stats();
+    assert_eq!((stats.in_flight(), stats.outcomes()), (0, (0, 0)));
 }
 
 /// The server is told that a call is over by whoever wants no more of its answer; and of its request no more is taken.
@@ -235,6 +299,39 @@ async fn an_answer_that_comes_early_is_whole() {
     // Which resets it without an error.
     drop((body, stream));
     let answer = soon("its end", answer.collect()).await.unwrap();
+    assert_eq!(answer.trailers(), Some(&ok()));
     assert_eq!(answer.to_bytes(), "answer");
     soon("the end of the caller's stream", frames.closed()).await;
+}
+
+/// One that resets a stream without an error and has not said all has broken its answer off.
+#[tokio::test]
+async fn an_answer_that_is_reset_without_an_error_is_not_whole() {
+    let (mut peer, mut channel) = Peer::start(Builder::new()).await;
+    let (_frames, mut answer, _body, mut stream) = two_ways(&mut peer, &mut channel).await;
+    stream.send_data("half".into(), false).unwrap();
+    assert_eq!(soon("data", answer.frame()).await.unwrap().unwrap().into_data().unwrap(), "half");
+    stream.send_reset(Reason::NO_ERROR);
+    let status = soon("its end", answer.frame()).await.expect("it has not ended").unwrap_err();
+    assert_eq!(status.code(), Code::Internal, "{status}");
+    assert_eq!(channel.endpoints().ready_set().slots()[0].stats().outcomes(), (1, 1));
+}
+
+/// Whoever is slow to read an answer of many small messages holds up its server, and nobody else on the connection.
+#[tokio::test]
+async fn many_small_messages_wait_for_a_slow_reader() {
+    let (mut peer, mut channel) = Peer::start(Builder::new()).await;
+    let (_frames, answer, _body, mut stream) = two_ways(&mut peer, &mut channel).await;
+    const MESSAGES: usize = 50_000;
+    for _ in 0..MESSAGES {
+        stream.send_data("message".into(), false).unwrap();
+    }
+    stream.send_trailers(ok()).unwrap();
+    // Another call, whose answer comes behind all that.
+    let calling = spawn(channel.call(Request::new(Body::default())));
+    let (_, mut other) = peer.accept().await;
+    other.send_response(Response::new(()), true).unwrap();
+    soon("an answer", calling).await.unwrap().unwrap();
+    let answer = soon("its end", answer.collect()).await.unwrap();
+    assert_eq!(answer.to_bytes().len(), MESSAGES * "message".len());
 }

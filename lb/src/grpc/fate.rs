@@ -87,7 +87,8 @@ fn what_h2_says(error: &h2::Error) -> Says {
     }
 }
 
-/// Whether a stream that ended with this has not been looked at by the server.
+/// Whether a stream that ended with this has not been looked at by the server. If it went away, whatever for, h2 says so only
+/// to streams behind the last one that it named (RFC 9113, 6.8).
 pub(super) fn is_refusal(error: &h2::Error) -> bool {
-    !matches!(what_h2_says(error), Says::Nothing)
+    error.is_remote() && error.is_go_away() || matches!(what_h2_says(error), Says::Refused)
 }

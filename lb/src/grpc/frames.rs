@@ -7,6 +7,8 @@ pub(super) enum Frame {
     Settings { streams: Option<u32> },
     /// A GOAWAY frame has begun.
     GoAway,
+    /// A HEADERS frame has begun.
+    Headers { stream: u32 },
 }
 
 /// Finds frames.
@@ -28,6 +30,7 @@ struct Entries {
     streams: Option<u32>,
 }
 
+const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 /// That settings of ours have been taken: it holds none.
@@ -56,7 +59,15 @@ impl Entries {
     }
 }
 
+/// What a client says before its first frame (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 impl Frames {
+    /// Those of a client, from its first byte.
+    pub(super) fn of_a_client() -> Self {
+        Self { skip: PREFACE.len(), ..Self::default() }
+    }
+
     /// Calls `seen` with each frame that is noticed in `bytes`.
     pub(super) fn feed(&mut self, mut bytes: &[u8], mut seen: impl FnMut(Frame)) {
         loop {
@@ -80,7 +91,7 @@ impl Frames {
             bytes = &bytes[taken..];
             if self.have == self.header.len() {
                 self.have = 0;
-                let [a, b, c, kind, flags, ..] = self.header;
+                let [a, b, c, kind, flags, stream @ ..] = self.header;
                 let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
                 match kind {
                     SETTINGS if flags & ACK == 0 => {
@@ -88,6 +99,7 @@ impl Frames {
                         continue;
                     }
                     GOAWAY => seen(Frame::GoAway),
+                    HEADERS => seen(Frame::Headers { stream: u32::from_be_bytes(stream) }),
                     _ => {}
                 }
                 self.skip = length;
@@ -101,7 +113,7 @@ mod tests {
     use super::*;
 
     fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
-        let mut frame = vec![0, 0, payload.len().try_into().unwrap(), kind, flags, 0, 0, 0, 0];
+        let mut frame = vec![0, 0, payload.len().try_into().unwrap(), kind, flags, 0, 0, 1, 2];
         frame.extend(payload);
         frame
     }
@@ -113,7 +125,7 @@ mod tests {
             frame(SETTINGS, ACK, &[]),
             // Payload that looks like a GOAWAY header must not be taken for one.
             frame(0, 0, &[7; 200]),
-            frame(1, 0, &[]),
+            frame(HEADERS, 0, &[]),
             frame(GOAWAY, 0, &[7; 8]),
             frame(SETTINGS, 0, &[]),
         ]
@@ -123,9 +135,18 @@ mod tests {
             for chunk in bytes.chunks(size) {
                 frames.feed(chunk, |frame| seen.push(frame));
             }
-            let expected =
-                [Frame::Settings { streams: Some(258) }, Frame::GoAway, Frame::Settings { streams: None }];
+            let expected = [
+                Frame::Settings { streams: Some(258) },
+                Frame::Headers { stream: 258 },
+                Frame::GoAway,
+                Frame::Settings { streams: None },
+            ];
             assert_eq!(seen, expected, "in pieces of {size}");
+            let (mut frames, mut sent) = (Frames::of_a_client(), Vec::new());
+            for chunk in [PREFACE, &bytes].concat().chunks(size) {
+                frames.feed(chunk, |frame| sent.push(frame));
+            }
+            assert_eq!(sent, expected, "behind the preface, in pieces of {size}");
         }
     }
 }

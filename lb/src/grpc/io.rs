@@ -25,6 +25,9 @@ pub(super) trait Watch: Unpin {
         Ok(())
     }
 
+    /// This was written, behind all that was before.
+    fn wrote(&mut self, _: &[u8]) {}
+
     /// Nothing more will come of it. May be told several times.
     fn ends(&mut self);
 
@@ -98,6 +101,9 @@ impl<S: AsyncWrite + Unpin, W: Watch> AsyncWrite for WatchedIo<S, W> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.watch.writes(buf)?;
         let polled = Pin::new(&mut self.io).poll_write(cx, buf);
+        if let Poll::Ready(Ok(written)) = polled {
+            self.watch.wrote(&buf[..written]);
+        }
         self.check(polled, cx)
     }
 
@@ -119,6 +125,13 @@ impl<S: AsyncWrite + Unpin, W: Watch> AsyncWrite for WatchedIo<S, W> {
     ) -> Poll<io::Result<usize>> {
         self.watch.writes(bufs.first().map_or(&[], |buf| buf))?;
         let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        if let Poll::Ready(Ok(mut left)) = polled {
+            for buf in bufs {
+                let written = left.min(buf.len());
+                self.watch.wrote(&buf[..written]);
+                left -= written;
+            }
+        }
         self.check(polled, cx)
     }
 

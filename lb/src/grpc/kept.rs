@@ -31,6 +31,8 @@ impl Kept {
         match &polled {
             Poll::Ready(Some(Ok(frame))) if self.whole => self.remember(frame),
             Poll::Ready(Some(Err(_))) => self.forget(),
+            // What has ended must not be asked again, by whoever gets it back.
+            Poll::Ready(None) => self.rest = Body::empty(),
             _ => {}
         }
         polled
@@ -127,6 +129,31 @@ mod tests {
             }
             assert_eq!(again.into_whole().unwrap().collect().await.unwrap().to_bytes(), "hello");
         }
+    }
+
+    /// As a body may be whose stream is not fused.
+    struct Once(bool);
+
+    impl http_body::Body for Once {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            assert!(!std::mem::replace(&mut self.0, true), "asked for more after its end");
+            Poll::Ready(None)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_has_ended_is_not_asked_again() {
+        let mut kept = Kept::new(Body::new(Once(false)));
+        assert!(read(&mut kept).await.is_none());
+        let again = kept.into_whole().unwrap();
+        assert!(http_body::Body::is_end_stream(&again));
+        assert!(again.collect().await.unwrap().to_bytes().is_empty());
     }
 
     #[tokio::test]

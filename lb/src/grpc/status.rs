@@ -63,10 +63,14 @@ pub(super) fn broken_off(instance: &Instance, status: Status) -> Status {
     with_source(Status::new(code, message), status)
 }
 
-/// What the server meant when it reset the stream, as gRPC's "HTTP2 Transport Mapping" has it.
+/// What was meant when the stream was reset, as gRPC's "HTTP2 Transport Mapping" has it.
 fn code_of_reset(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
     let reset = causes(error).find_map(|cause| cause.downcast_ref::<h2::Error>())?;
-    let reason = reset.reason().filter(|_| reset.is_reset() && reset.is_remote())?;
+    let reason = reset.reason().filter(|_| reset.is_reset() && !reset.is_library())?;
+    if !reset.is_remote() {
+        // It was us, because the caller's own stream had failed.
+        return Some(Code::Cancelled);
+    }
     Some(match reason {
         h2::Reason::REFUSED_STREAM => Code::Unavailable,
         h2::Reason::CANCEL => Code::Cancelled,

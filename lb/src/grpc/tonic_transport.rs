@@ -146,6 +146,7 @@ impl Watch for Note {
                 }
             }
             Frame::GoAway => self.lifeline.cut(),
+            Frame::Headers { .. } => {}
         }
     }
 

@@ -3,7 +3,7 @@
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream};
+use h2::RecvStream;
 use http_body::Frame;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -11,11 +11,12 @@ use super::lane::Place;
 
 /// The body of an answer, on a connection. When it is dropped the server is told that nobody wants the rest.
 pub(in super::super) struct Answer {
+    /// The call has it for as long as there is a body. Given back before the stream, whose end has the connection look whether
+    /// there are still calls.
+    _place: Place,
     stream: RecvStream,
     /// No trailers have come yet.
     is_open: bool,
-    /// The call has it for as long as there is a body.
-    _place: Place,
     /// What is left of the request ends with it.
     _upload: Option<AbortOnDropHandle<()>>,
 }
@@ -42,12 +43,9 @@ impl Answer {
             None => ready!(self.stream.poll_trailers(cx)).map(|trailers| trailers.map(Frame::trailers)),
         };
         self.is_open = false;
-        Poll::Ready(match frame {
-            Ok(trailers) => trailers.map(Ok),
-            // The server wants no more of the request, and has said all (RFC 9113, 8.1).
-            Err(error) if error.is_remote() && error.reason() == Some(Reason::NO_ERROR) => None,
-            Err(error) => Some(Err(error)),
-        })
+        // A server that has said all and wants no more of the request resets the stream without an error (RFC 9113, 8.1), of
+        // which h2 says nothing here; where it has not said all, it has broken off.
+        Poll::Ready(frame.transpose())
     }
 
     pub(in super::super) fn is_end_stream(&self) -> bool {

@@ -13,7 +13,7 @@ use h2::client::Builder;
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 
-use super::super::frames::Frame;
+use super::super::frames::{Frame, Frames};
 use super::super::io::{Watch, WatchedIo};
 use super::super::transport::NotGreeted;
 use super::driver::Driver;
@@ -27,19 +27,28 @@ const CLOSE: Duration = Duration::from_secs(1);
 /// How much of an answer may be under way, and of all answers on a connection: enough for a fast and long way.
 const STREAM_WINDOW: u32 = 2 << 20;
 const WINDOW: u32 = 5 << 20;
+/// What data in small pieces may cost beside its bytes, each as much as it lacks of 256: as much as that window can hold, as no
+/// message of gRPC has less than 5. With more h2 gives the connection up, and it is for the window to hold a server up.
+const SMALL: usize = WINDOW as usize / 5 * 251;
 /// How much of a request is kept until it is written.
 const SEND_BUFFER: usize = 1 << 20;
 /// The most bytes of an answer's head, or of its trailers.
 const HEAD: u32 = 16 << 10;
 
-/// HTTP/2 with the figures that hyper and tonic have.
+/// How many streams that were cancelled within a second are remembered. What still comes of others is an error, and with 1,024
+/// errors h2 gives a connection up.
+const CANCELLED: usize = 10_000;
+
+/// HTTP/2 with the figures that hyper and tonic have, and with no end to a connection for what is no fault of the server.
 fn http2() -> Builder {
     let mut http2 = Builder::new();
     http2
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(WINDOW)
+        .data_frame_budget(SMALL)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(HEAD)
+        .max_concurrent_reset_streams(CANCELLED)
         .enable_push(false);
     http2
 }
@@ -73,7 +82,14 @@ impl Dial {
         let line = Arc::new(Line::new(Arc::clone(common), self.streams));
         let (hold, held) = oneshot::channel();
         let (greeted, greeting) = oneshot::channel();
-        let note = Note { line: Arc::clone(&line), greeted: Some(greeted), held: Some(held), close: None };
+        let note = Note {
+            line: Arc::clone(&line),
+            sent: Frames::of_a_client(),
+            has_ended: false,
+            greeted: Some(greeted),
+            held: Some(held),
+            close: None,
+        };
         let io = WatchedIo::new(stream, true, note);
         let (sender, mut connection) = http2().handshake::<_, Bytes>(io).await?;
         let keepalive =
@@ -98,6 +114,8 @@ impl Dial {
 /// Notes what happens on a connection, and ends it if it takes too long to close.
 pub(super) struct Note {
     line: Arc<Line>,
+    sent: Frames,
+    has_ended: bool,
     /// Told of the server's SETTINGS, its first frame.
     greeted: Option<oneshot::Sender<()>>,
     /// Ends when nobody has a use for the connection any more.
@@ -122,10 +140,25 @@ impl Watch for Note {
                 }
             }
             Frame::GoAway => self.line.shut(),
+            Frame::Headers { .. } => {}
         }
     }
 
+    /// Nothing leaves after the end: calls are told by then whether they have left.
+    fn writes(&mut self, _: &[u8]) -> io::Result<()> {
+        if self.has_ended { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
+    }
+
+    fn wrote(&mut self, bytes: &[u8]) {
+        self.sent.feed(bytes, |frame| {
+            if let Frame::Headers { stream } = frame {
+                self.line.note_sent(stream);
+            }
+        });
+    }
+
     fn ends(&mut self) {
+        self.has_ended = true;
         self.line.shut();
     }
 

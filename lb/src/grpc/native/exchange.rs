@@ -8,7 +8,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use h2::SendStream;
 use h2::client::{ResponseFuture, SendRequest};
-use http::header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
 use http_body::Body as _;
@@ -59,7 +59,8 @@ pub(super) async fn exchange(
             return Err(CallError { error: error.into(), fate });
         }
     };
-    if answer.stream_id().as_u32() > LAST_STREAMS {
+    let number = answer.stream_id().as_u32();
+    if number > LAST_STREAMS {
         place.line().shut();
     }
     let mut upload = Upload::new(Kept::new(body), stream);
@@ -81,9 +82,13 @@ pub(super) async fn exchange(
         }
         Err(Failed::Own(failure)) => (failure.clone().into(), Fate::Own(failure)),
         Err(Failed::Stream(error)) => {
-            let fate = match fate::is_refusal(&error) {
-                true => Fate::Unsent(Proof::Refused, upload.into_whole().map(again)),
-                false => Fate::Unknown,
+            let fate = if fate::is_refusal(&error) {
+                Fate::Unsent(Proof::Refused, upload.into_whole().map(again))
+            } else if error.is_io() && !place.line().has_sent(number) {
+                // The connection has ended, and nothing leaves any more.
+                Fate::Unsent(Proof::NeverLeft, upload.into_whole().map(again))
+            } else {
+                Fate::Unknown
             };
             (error.into(), fate)
         }
@@ -119,9 +124,14 @@ fn is_callers_fault(error: &h2::Error) -> bool {
     !(error.is_io() || error.is_go_away() || error.is_reset())
 }
 
-/// Takes away what is about an HTTP/1 connection, as one who passes a request on may have left it in. HTTP/2 must not have it
-/// (RFC 9113, 8.2.2).
-fn strip(headers: &mut HeaderMap) {
+/// Takes away what is about an HTTP/1 connection, or is said to be, as one who passes a request on may have left it in. HTTP/2
+/// must not have it (RFC 9113, 8.2.2).
+pub(super) fn strip(headers: &mut HeaderMap) {
+    let named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let named = named.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok());
+    for name in named.filter(|name: &HeaderName| name != TE).collect::<Vec<_>>() {
+        headers.remove(name);
+    }
     for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE] {
         headers.remove(name);
     }

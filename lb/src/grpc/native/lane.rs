@@ -1,7 +1,7 @@
 //! [`Lane`]: one HTTP/2 connection, and how many calls it has and takes. Counters only, so that calls need no lock.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -84,6 +84,8 @@ pub(super) struct Line {
     answers: AtomicU64,
     /// How often something was read.
     reads: AtomicU64,
+    /// The last stream that was begun.
+    sent: AtomicU32,
     /// The server is not there any more.
     given_up: AtomicBool,
 }
@@ -104,6 +106,7 @@ impl Line {
             unanswered: AtomicUsize::new(0),
             answers: AtomicU64::new(0),
             reads: AtomicU64::new(0),
+            sent: AtomicU32::new(0),
             given_up: AtomicBool::new(false),
         }
     }
@@ -172,6 +175,19 @@ impl Line {
     pub(super) fn note_read(&self) {
         // There is one who reads.
         self.reads.store(self.reads().wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// The head of this stream's request, or its trailers, have begun to leave.
+    pub(super) fn note_sent(&self, stream: u32) {
+        // There is one who writes.
+        if stream > self.sent.load(Ordering::Relaxed) {
+            self.sent.store(stream, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether any of the stream has left. Streams leave in the order of their numbers.
+    pub(super) fn has_sent(&self, stream: u32) -> bool {
+        stream <= self.sent.load(Ordering::Relaxed)
     }
 
     pub(super) fn answers(&self) -> u64 {

@@ -12,6 +12,7 @@ use tonic::body::Body;
 use tracing::debug;
 
 use super::super::kept::Kept;
+use super::exchange::strip;
 
 /// A body on its way. One frame is looked ahead, so that the last one says that it is.
 pub(super) struct Upload {
@@ -66,7 +67,8 @@ impl Upload {
             }
             match self.then.take() {
                 Some(Then::Data(data)) => self.data = Some(data),
-                Some(Then::Trailers(trailers)) => {
+                Some(Then::Trailers(mut trailers)) => {
+                    strip(&mut trailers);
                     return Poll::Ready(Ok(self.stream.send_trailers(trailers)?));
                 }
                 _ if self.is_wanted(cx)? => return Poll::Pending,
