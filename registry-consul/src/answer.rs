@@ -22,6 +22,8 @@ pub(crate) struct Said {
     pub(crate) name: Option<Box<str>>,
     /// Which registration wrote it, if it is one of ours.
     pub(crate) mark: Option<Arc<str>>,
+    /// The index at which the catalog got it.
+    pub(crate) created: u64,
     /// What it stands for, or why it cannot be understood.
     pub(crate) instances: Result<Vec<Arc<Instance>>, String>,
 }
@@ -31,12 +33,15 @@ impl Said {
     pub(crate) fn of(service: &ServiceName, taking: &Taking, text: &str) -> Self {
         let entry: Entry = match serde_json::from_str(text) {
             Ok(entry) => entry,
-            Err(error) => return Self { name: None, mark: None, instances: Err(error.to_string()) },
+            Err(error) => {
+                return Self { name: None, mark: None, created: 0, instances: Err(error.to_string()) };
+            }
         };
         let instances = decode(service, &entry, taking).map(|all| all.into_iter().map(Arc::new).collect());
         Self {
             name: Some(format!("{} on {}", entry.service.id, entry.node()).into()),
             mark: entry.service.incarnation().map(Into::into),
+            created: entry.service.create_index,
             instances,
         }
     }
@@ -169,7 +174,7 @@ mod tests {
     /// The name is the first word, and what it says is the whole text.
     fn decode(text: &str) -> Said {
         let name = text.split('"').nth(1).filter(|name| !name.is_empty()).map(Into::into);
-        Said { name, mark: Some(text.into()), instances: Ok(Vec::new()) }
+        Said { name, mark: Some(text.into()), created: 0, instances: Ok(Vec::new()) }
     }
 
     fn texts(answer: &Answer) -> Vec<&str> {

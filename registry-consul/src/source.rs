@@ -97,7 +97,8 @@ impl ConsulSource {
                 }
             };
             for instance in instances {
-                let listed = Listed { instance: Arc::clone(instance), mark: said.mark.clone() };
+                let mark = said.mark.clone();
+                let listed = Listed { instance: Arc::clone(instance), mark, created: said.created };
                 match all.entry(instance.id().clone()) {
                     MapEntry::Vacant(entry) => drop(entry.insert(listed)),
                     MapEntry::Occupied(mut entry) => entry.get_mut().meets(listed),
@@ -128,14 +129,9 @@ impl ConsulSource {
             self.waiting = PendingRequest::default();
             return Ok(None);
         }
-        if let Some(known) = self.known.take().filter(|known| index < *known) {
-            // What is not there may come back by and by, as after an outage.
-            let text = format!(
-                "agent {}, {}: Consul was restored or has lost its data: its index went from {known} back to {index}",
-                self.query.agent.name(),
-                self.query.what
-            );
-            return Err(Error::new(ErrorKind::Unavailable, text));
+        let known = self.known.take();
+        if let Some(known) = known.filter(|known| index < *known) {
+            return Err(self.lost(&format!("its index went from {known} back to {index}")));
         }
         let skipped = self.bad.len();
         let (service, taking) = (&self.query.service, &self.query.scope.taking);
@@ -150,6 +146,12 @@ impl ConsulSource {
         let new = all.iter().filter(|(id, now)| self.listed.get(*id).is_none_or(|before| !before.shows(now)));
         let put: Vec<_> = new.map(|(_, now)| Instance::clone(&now.instance)).collect();
         let gone: Vec<_> = self.listed.keys().filter(|id| !all.contains_key(*id)).cloned().collect();
+        // Agents may have told a restored Consul so much that its index is above the old one when we hear of it.
+        let since = known.or(before).unwrap_or_default();
+        let mut kept = all.iter().filter(|(id, _)| self.listed.contains_key(*id)).peekable();
+        if !gone.is_empty() && kept.peek().is_some() && kept.all(|(_, now)| now.created > since) {
+            return Err(self.lost(&format!("whatever it lists of what it did was made anew after {since}")));
+        }
         self.listed = all;
         if before.is_none() {
             return Ok(Some(Update::Full(put)));
@@ -160,6 +162,13 @@ impl ConsulSource {
         // That an entry is critical or not there any more is nobody's word that it leaves.
         let gone = gone.into_iter().map(|id| (id, Removal::Expired)).collect();
         Ok(Some(Update::Delta { put, gone }))
+    }
+
+    /// What is not there may come back by and by, as after an outage.
+    fn lost(&self, how: &str) -> Error {
+        let (agent, what) = (self.query.agent.name(), &self.query.what);
+        let text = format!("agent {agent}, {what}: Consul was restored or has lost its data: {how}");
+        Error::new(ErrorKind::Unavailable, text)
     }
 
     async fn answer(&mut self) -> Result<HttpAnswer> {
@@ -192,6 +201,8 @@ impl ConsulSource {
 struct Listed {
     instance: Arc<Instance>,
     mark: Option<Arc<str>>,
+    /// The index at which the catalog got it.
+    created: u64,
 }
 
 impl Listed {
@@ -203,6 +214,7 @@ impl Listed {
             return;
         }
         self.instance = other.instance;
+        self.created = other.created;
         self.mark = other.mark.or(self.mark.take());
     }
 

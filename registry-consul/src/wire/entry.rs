@@ -53,6 +53,9 @@ pub(crate) struct Service {
     pub(crate) tagged_addresses: Option<BTreeMap<String, Tagged>>,
     #[serde(default)]
     pub(crate) weights: Option<Weights>,
+    /// The index at which the catalog got it; agents do not say.
+    #[serde(default)]
+    pub(crate) create_index: u64,
 }
 
 impl Service {

@@ -42,6 +42,30 @@ async fn what_a_restored_consul_lacks_is_held() {
         .check_never_missing(&["i1@n1", "i2@n1", "i3@n1", "book@elsewhere"].map(|id| id.parse().unwrap()));
 }
 
+/// The same where all but one are back before anybody could see that they were gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_restored_consul_still_lacks_is_held() {
+    let (consul, raw) = start().await;
+    let link = Proxy::start(consul.addr()).await.unwrap();
+    let snapshot = raw.snapshot().await.unwrap();
+    // On no node of an agent, which would write what it has again and remove what it has not.
+    let write = async |n: u16| raw.write(&format!("far{n}"), "book", "10.0.0.1", n).await.unwrap();
+    for n in 1..=4 {
+        write(n).await;
+    }
+    let registry = open_at(link.addr(), "");
+    let mut watch = registry.watch(&book());
+    until(&mut watch, secs(5), "four", fresh(4)).await;
+    let recorder = Recorder::start(watch.clone());
+    link.latency(Duration::from_millis(300));
+    raw.restore(&snapshot).await.unwrap();
+    for n in 1..=3 {
+        write(n).await;
+    }
+    until(&mut watch, secs(15), "one is held", |s| s.len() == 4 && confirmed(s).len() == 3).await;
+    recorder.check_never_missing(&[1, 2, 3, 4].map(|n| format!("book@far{n}").parse().unwrap()));
+}
+
 /// Consul is restored a second time just when an agent has told it what it lacks: the agent takes that for told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_told_just_before_a_restore_is_told_again() {
