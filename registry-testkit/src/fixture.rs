@@ -45,6 +45,8 @@ pub struct Caps {
     pub visible: Duration,
     /// The shortest TTL that the registry grants; `None` where an entry lives as long as its owner.
     pub ttl: Option<Duration>,
+    /// The most time from the end of a TTL to that of its entry, where the server has just been started.
+    pub expires: Duration,
     /// Whether all entries of an open registry live by one session, which its client renews for all of them, whatever
     /// their leases are asked: what ends it ends them all, and dead is who is cut off.
     pub one_session: bool,
@@ -79,6 +81,7 @@ impl Default for Caps {
             second_claim: SecondClaim::Conflict,
             visible: Duration::from_secs(3),
             ttl: None,
+            expires: Duration::from_secs(2),
             one_session: false,
             restored: Duration::from_secs(3),
             detects_kill: Duration::from_secs(2),

@@ -166,7 +166,7 @@ pub async fn what_is_not_renewed_expires(fixture: &impl Fixture) {
     let cut = fixture.caps().one_session.then(|| fixture.link().unwrap());
     cut.inspect(|link| link.blackhole());
     let gone = async || fixture.count(&service).await.unwrap() == 0;
-    eventually(granted + Duration::from_secs(2), "it has expired", gone).await;
+    eventually(granted + fixture.caps().expires, "it has expired", gone).await;
     if let Some(link) = cut {
         link.heal();
         follows.resumes(fixture.caps().recovers).await;

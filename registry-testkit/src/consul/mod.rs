@@ -98,6 +98,8 @@ impl Fixture for ConsulFixture {
         Caps {
             second_claim: SecondClaim::TakesOver(Duration::from_secs(6)),
             ttl: Some(Duration::from_secs(2)),
+            // An agent that has learnt of a server tells it nothing for 3 s at most (`serverUpIntv` in its `agent/ae/ae.go`).
+            expires: Duration::from_secs(3 + 2),
             // It is noticed by a renewal or a look at the own entry.
             restored: Duration::from_secs(6),
             metadata: 16 * 1024,
