@@ -3,6 +3,7 @@
 //! An agent answers such a query from a copy, which one server keeps up to date. It does not say that this server has
 //! lost its leader or is behind, nor that we may not read any more.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +46,9 @@ pub(crate) struct Doubt {
     /// What was asked and is not answered yet: a question that is dropped takes its connection with it, and of these an
     /// agent allows only so many.
     asked: PendingRequest,
+    /// Whether it is a list that a server keeps back until it knows of a leader. Asked anew, it would keep that back as
+    /// long again; only once it gives up does the agent go to another server.
+    is_held: bool,
     rng: fastrand::Rng,
 }
 
@@ -61,6 +65,7 @@ impl Doubt {
             failed_at: None,
             wary_until: now,
             asked: PendingRequest::default(),
+            is_held: false,
             rng,
         }
     }
@@ -70,8 +75,10 @@ impl Doubt {
         let now = Instant::now();
         self.failed_at.get_or_insert(now);
         self.wary_until = now + WARY;
-        // Nobody need wait for what may not be answered any more.
-        self.asked = PendingRequest::default();
+        if !mem::take(&mut self.is_held) {
+            // Nobody need wait for what may not be answered any more.
+            self.asked = PendingRequest::default();
+        }
     }
 
     /// Whether all was to be asked for long ago, and changes kept coming in between.
@@ -124,7 +131,13 @@ impl Doubt {
                     Err(error) if query.scope.consistency.suffices() => return Err(error),
                     // It is answered once there is a leader. Where none comes, it is this that makes the agent go to
                     // another server in the end.
-                    Err(error) => timeout(ELECTION, self.list(query)).await.map_err(|_| error)??,
+                    Err(error) => match timeout(ELECTION, self.list(query)).await {
+                        Ok(answer) => answer?,
+                        Err(_) => {
+                            self.is_held = true;
+                            return Err(error);
+                        }
+                    },
                 }
             };
             if index_of(&answer) != index || query.agent.shuts_out(&answer) {
