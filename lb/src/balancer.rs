@@ -22,6 +22,9 @@ use crate::slots::Slots;
 /// How long a call waits by default while it is too early to tell whether there is an endpoint.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Of a handle that has not picked yet: there are never so many changes, so that its first pick goes the slow way.
+const NEW: u64 = 1 << 63;
+
 /// Gives each call an endpoint. A handle: each clone picks by a counter or random numbers of its own, so that
 /// no pick waits for another; give every task its clone.
 ///
@@ -29,7 +32,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Balancer<E, P: Policy> {
     shared: Arc<Shared<E, P>>,
     current: Arc<Current<E, P>>,
-    /// The picker that was current when there had been so many changes.
+    /// The picker that was current when there had been so many changes, which [`NEW`] is added to until the first pick.
     picker: Arc<Picker<E, P>>,
     changes: u64,
     local: P::Local,
@@ -40,7 +43,7 @@ pub struct Balancer<E, P: Policy> {
 struct Shared<E, P: Policy> {
     endpoints: Endpointer<E>,
     policy: P,
-    /// The seed of the next handle.
+    /// The seed of the next handle that picks.
     seeds: AtomicU64,
 }
 
@@ -191,7 +194,14 @@ impl<E, P: Policy> Balancer<E, P> {
     #[cold]
     #[inline(never)]
     fn choose_anew(&mut self, call: &Call, now: Option<Tick>) -> Option<&Slot<E>> {
-        self.renew();
+        if self.changes & NEW != 0 {
+            self.changes &= !NEW;
+            // Its turn comes now and not when it was made: of clones of clones only the last one may ever pick.
+            self.local = self.shared.policy.local(self.shared.seeds.fetch_add(1, Ordering::Relaxed));
+        }
+        if !self.is_current() {
+            self.renew();
+        }
         self.choose_here(call, now)
     }
 
@@ -283,15 +293,15 @@ impl<E, P: Policy> Balancer<E, P> {
     /// A handle that takes no turn: for a call that its own handle has already picked for.
     #[cfg(feature = "grpc")]
     pub(crate) fn fork(&self) -> Self {
-        self.handle(fastrand::u64(..))
+        self.handle(self.changes & !NEW)
     }
 
-    fn handle(&self, seed: u64) -> Self {
+    fn handle(&self, changes: u64) -> Self {
         Self {
-            local: self.shared.policy.local(seed),
+            local: self.shared.policy.local(fastrand::u64(..)),
             current: Arc::clone(&self.current),
             picker: Arc::clone(&self.picker),
-            changes: self.changes,
+            changes,
             measure: self.measure,
             wait_for_ready: self.wait_for_ready,
             shared: Arc::clone(&self.shared),
@@ -338,10 +348,10 @@ pub(crate) async fn wait_for_pick<T>(
 }
 
 impl<E, P: Policy> Clone for Balancer<E, P> {
-    /// Another handle. What it picks first depends on how many clones there were before it, so that handles
-    /// which make one call each take turns too.
+    /// Another handle. What it picks first depends on how many others have picked before it, so that handles which make one
+    /// call each take turns too.
     fn clone(&self) -> Self {
-        self.handle(self.shared.seeds.fetch_add(1, Ordering::Relaxed))
+        self.handle(self.changes | NEW)
     }
 }
 

@@ -247,11 +247,18 @@ async fn clones_take_turns() {
     script.lists([1, 2, 3, 4]);
     ready(&endpoints, &[1, 2, 3, 4]).await;
     let balancer = Balancer::new(endpoints.clone(), RoundRobin::default());
-    let mut picks = BTreeMap::<u16, u32>::new();
-    for _ in 0..100 {
-        *picks.entry(balancer.clone().pick().unwrap().port).or_default() += 1;
+    // Through however many hands a clone goes before it picks.
+    for hands in 1..=5 {
+        let mut picks = BTreeMap::<u16, u32>::new();
+        for _ in 0..100 {
+            let mut clone = balancer.clone();
+            for _ in 1..hands {
+                clone = clone.clone();
+            }
+            *picks.entry(clone.pick().unwrap().port).or_default() += 1;
+        }
+        assert!(picks.len() == 4 && picks.values().all(|&count| count == 25), "{hands} {picks:?}");
     }
-    assert!(picks.len() == 4 && picks.values().all(|&count| count == 25), "{picks:?}");
     let mut firsts = BTreeMap::<u16, u32>::new();
     for seed in 0..400u64 {
         let mut client = Balancer::with_seed(

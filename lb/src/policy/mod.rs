@@ -102,8 +102,9 @@ pub trait Policy: Debug + Clone + Send + Sync + 'static {
     /// those with weight 0 are either none or all.
     fn build(&self, members: &Members<'_, Self::Table>) -> Self::Table;
 
-    /// The state of a new handle. `seed` is random for the first handle of a balancer, and one more for each
-    /// clone, so that a generator of random numbers had better mix it.
+    /// The state of a new handle. `seed` is random for the first handle of a balancer, and one more for each clone when it
+    /// first picks, so that a generator of random numbers had better mix it. A clone that has not picked yet has another
+    /// state, of a random seed, which is dropped then: handles that never pick take no turn.
     fn local(&self, seed: u64) -> Self::Local;
 
     /// By which rule latencies are measured for it, which are then in the [`Stats`] of the members; not at all, as

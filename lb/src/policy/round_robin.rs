@@ -5,8 +5,8 @@ use super::{Choice, Members, Policy};
 /// One after the other, each handle by a counter of its own.
 ///
 /// The first handle of a balancer starts anywhere, so that many clients do not all call the same instance
-/// first. A clone starts one further on than the clone before it, so that handles which make a single call
-/// each, as is the habit with tonic clients, take turns too.
+/// first. A clone starts one further on than the clone that made its first pick before it, so that handles which make a
+/// single call each, as is the habit with tonic clients, take turns too.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RoundRobin {}
 
