@@ -192,13 +192,24 @@ async fn one_of_ten_that_fails_at_once_gets_next_to_nothing() {
     assert_eq!(shares.len(), 9, "all others are called: {shares:?}");
 }
 
-/// One stands: the calls fail that are on it, and none that begins later than 3 s after.
+/// The server that most calls go to at this moment.
+async fn busiest(scene: &Scene) -> &Program {
+    let mut calls = HashMap::<_, usize>::new();
+    for _ in 0..20 {
+        *calls.entry(call(scene.channel.clone(), false).await.by.unwrap()).or_default() += 1;
+    }
+    let (most, _) = calls.into_iter().max_by_key(|(_, count)| *count).unwrap();
+    scene.servers.iter().find_map(|(server, at)| (*at == most).then_some(server)).unwrap()
+}
+
+/// One stands that calls go to: those fail that are on it, and none that begins later than 3 s after. Of one that has been
+/// slow, and is called once in many seconds, it is known only then that it stands.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_stands_fails_only_what_it_has() {
     let scene = Scene::set(4, 0).await;
     let calls = load(&scene.channel, 0);
     sleep(Duration::from_secs(2)).await;
-    let (stands, _) = &scene.servers[0];
+    let stands = busiest(&scene).await;
     stands.process.pause().unwrap();
     let paused = Instant::now();
     sleep(Duration::from_secs(if full() { 60 } else { 15 })).await;
