@@ -291,7 +291,6 @@ impl<E, P: Policy> Balancer<E, P> {
     }
 
     /// A handle that takes no turn: for a call that its own handle has already picked for.
-    #[cfg(feature = "grpc")]
     pub(crate) fn fork(&self) -> Self {
         self.handle(self.changes & !NEW)
     }

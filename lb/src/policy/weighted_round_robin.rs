@@ -132,6 +132,8 @@ impl Policy for WeightedRoundRobin {
                 local.sequence = table.after(first, local.sequence, choice.len());
                 return Some(first);
             }
+            // To go on from one that is not allowed would give the next one all of its calls, as would the same number.
+            return weights::among(&table.weights, spread(spread(turn)), choice);
         }
         table
             .next(&mut local.sequence, choice)
