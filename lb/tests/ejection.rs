@@ -49,6 +49,51 @@ async fn one_that_fails_is_left_out_probed_and_let_in_again() {
     assert_eq!((second, endpoints.ready_set().len()), (100, 4));
 }
 
+/// The one call that is let through may be a stream that is open for hours: its instance is back when it has answered, and
+/// has not broken off in the next second.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_goes_on_is_as_good_as_an_answer() {
+    let (script, _registry, watch) = Script::open();
+    let factory = Arc::new(Counts::default()).factory();
+    let endpoints = Endpointer::builder(watch, factory).ejection(Ejection::default()).seed(1).build();
+    script.lists([1, 2]);
+    endpoints.wait_for(|set| set.len() == 2).await;
+    let mut balancer = Balancer::new(endpoints.clone(), RoundRobin::default());
+    for _ in 0..20 {
+        let picked = balancer.pick().unwrap();
+        picked.report(if picked.port == 1 { Outcome::Failure } else { Outcome::Success });
+    }
+    let mut probe = async || {
+        endpoints.wait_for(|set| set.len() == 1).await;
+        endpoints.wait_for(|set| set.len() == 2).await;
+        [balancer.pick().unwrap(), balancer.pick().unwrap()]
+            .into_iter()
+            .find(|picked| picked.port == 1)
+            .unwrap()
+    };
+    let mut other = Balancer::new(endpoints.clone(), RoundRobin::default());
+    let mut called = || (0..100).filter(|_| other.pick().unwrap().port == 1).count();
+    // One that breaks off has failed.
+    let broken = probe().await;
+    broken.answered();
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    assert_eq!(called(), 0);
+    broken.report(Outcome::Failure);
+    drop(broken);
+    let stream = probe().await;
+    // As long as nothing has come it is not known.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(called(), 0);
+    stream.answered();
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    assert_eq!(called(), 0);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(called(), 50);
+    drop(stream);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(called(), 50);
+}
+
 /// Rust peers 17: where all fail, all are called.
 #[tokio::test(start_paused = true)]
 async fn where_all_fail_nobody_is_left_out() {
