@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use callsign_lb::{AttemptError, Balancer, Ejection, Endpointer, Outcome, Picked, Retry, RoundRobin};
-use support::{Counts, Probe, Script, io_error};
+use support::{Counts, Probe, Script, io_error, within};
 
 /// One of four fails every call: after five of them it gets one call in each time out, and all when it is well again.
 #[tokio::test(start_paused = true)]
@@ -92,6 +92,34 @@ async fn a_stream_that_goes_on_is_as_good_as_an_answer() {
     drop(stream);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(called(), 50);
+}
+
+/// Whoever means for ever says the longest time there is.
+#[tokio::test(start_paused = true)]
+async fn times_without_end_end_nothing() {
+    let forever = Ejection::default().time(Duration::MAX, Duration::MAX);
+    let never = Ejection::outlier_detection().interval(Duration::MAX).into();
+    for (rule, left) in [(forever, vec![2]), (never, vec![1, 2])] {
+        let (script, _registry, watch) = Script::open();
+        let counts = Arc::new(Counts::default());
+        counts.refuse([3]);
+        let endpoints = Endpointer::builder(watch, counts.factory())
+            .ejection(rule)
+            .backoff(Duration::MAX, Duration::MAX)
+            .connect_timeout(Duration::MAX)
+            .build();
+        script.lists([1, 2, 3]);
+        within(Duration::from_secs(10), "two ready", endpoints.wait_for(|set| set.len() == 2)).await;
+        let mut balancer = Balancer::new(endpoints.clone(), RoundRobin::default());
+        for _ in 0..20 {
+            let picked = balancer.pick().unwrap();
+            picked.report(if picked.port == 1 { Outcome::Failure } else { Outcome::Success });
+        }
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        let set = endpoints.ready_set();
+        let ready: Vec<_> = set.slots().iter().map(|slot| slot.instance().address().port()).collect();
+        assert_eq!((ready, counts.made()), (left, 3));
+    }
 }
 
 /// Rust peers 17: where all fail, all are called.

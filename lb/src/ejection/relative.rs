@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Comparison;
+use crate::clock::{FOR_EVER, later};
 use crate::gate::Opening;
 use crate::stats::Stats;
 
@@ -190,10 +191,10 @@ impl Entry {
     }
 
     fn shut(&mut self, rule: &Comparison, rng: &mut fastrand::Rng, now: Instant) {
-        let time = rule.first.saturating_mul(1 << self.times.min(16)).min(rule.longest);
+        let time = rule.first.saturating_mul(1 << self.times.min(16)).min(rule.longest).min(FOR_EVER);
         self.times = self.times.saturating_add(1);
         // Clients that saw the same failures must not come back in step.
-        self.state = State::Out(now + time.mul_f64(0.9 + 0.2 * rng.f64()));
+        self.state = State::Out(later(now, time.mul_f64(0.9 + 0.2 * rng.f64())));
         self.stats.gate().set(Opening::Shut);
     }
 }

@@ -15,6 +15,7 @@ use super::Filter;
 use super::backoff::Backoff;
 use super::entry::{Dial, Entry};
 use super::seen::{Changes, Seen};
+use crate::clock::later;
 use crate::ejection::{Ejection, Ejector};
 use crate::error::{BoxError, DialError, DialErrors};
 use crate::factory::Key;
@@ -273,7 +274,7 @@ impl<E> Roster<E> {
                 entry.error = Some(DialError::new(Arc::clone(entry.listed().instance()), error));
                 entry.failures = entry.failures.saturating_add(1);
                 let failures = entry.failures;
-                let at = now + self.backoff.pause(failures, &mut self.rng);
+                let at = later(now, self.backoff.pause(failures, &mut self.rng));
                 self.wait(key, at);
             }
         }
@@ -302,7 +303,7 @@ impl<E> Roster<E> {
             // A server that accepts and hangs up again must not be dialled in a tight loop.
             entry.failures = entry.failures.saturating_add(1);
             let failures = entry.failures;
-            let at = now + self.backoff.pause(failures, &mut self.rng);
+            let at = later(now, self.backoff.pause(failures, &mut self.rng));
             self.wait(key, at);
         }
     }
