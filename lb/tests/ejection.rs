@@ -94,6 +94,31 @@ async fn a_stream_that_goes_on_is_as_good_as_an_answer() {
     assert_eq!(called(), 50);
 }
 
+/// While the one call is under way the others share out what their instance does not get: not the next in line has it all,
+/// where each call is a handle of its own.
+#[tokio::test(start_paused = true)]
+async fn what_one_that_is_probed_does_not_get_is_shared_out() {
+    let (script, _registry, watch) = Script::open();
+    let factory = Arc::new(Counts::default()).factory();
+    let endpoints = Endpointer::builder(watch, factory).ejection(Ejection::default()).seed(1).build();
+    script.lists(1..=4);
+    endpoints.wait_for(|set| set.len() == 4).await;
+    let mut balancer = Balancer::new(endpoints.clone(), RoundRobin::default());
+    for _ in 0..40 {
+        let picked = balancer.pick().unwrap();
+        picked.report(if picked.port == 2 { Outcome::Failure } else { Outcome::Success });
+    }
+    endpoints.wait_for(|set| set.len() == 3).await;
+    endpoints.wait_for(|set| set.len() == 4).await;
+    let _probe = (0..4).map(|_| balancer.pick().unwrap()).find(|picked| picked.port == 2).unwrap();
+    let mut counts = [0; 5];
+    for _ in 0..4_000 {
+        counts[usize::from(balancer.clone().pick().unwrap().port)] += 1;
+    }
+    let even = [1, 3, 4].into_iter().all(|port| (1_230..=1_430).contains(&counts[port]));
+    assert!(even && counts[2] == 0, "{counts:?}");
+}
+
 /// Whoever means for ever says the longest time there is.
 #[tokio::test(start_paused = true)]
 async fn times_without_end_end_nothing() {
