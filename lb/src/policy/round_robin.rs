@@ -25,16 +25,22 @@ impl Policy for RoundRobin {
         if choice.call.allows_all() {
             return turn(next, choice.len());
         }
-        let allowed = || (0..choice.len()).filter(|&index| choice.allows(index));
-        if *next >= choice.len() as u64 {
-            // A handle that has not picked yet begins with any: of such as go on from one that is not allowed twice as many
-            // would come to the next one.
-            let index = allowed().nth(turn(next, allowed().count())?)?;
-            *next = index as u64 + 1;
-            return Some(index);
-        }
-        (0..choice.len()).find_map(|_| turn(next, choice.len()).filter(|&index| choice.allows(index)))
+        turn_among(next, choice)
     }
+}
+
+/// Whose turn it is among those that are allowed. Apart, so that the usual pick stays small.
+#[cold]
+fn turn_among(next: &mut u64, choice: &Choice<'_>) -> Option<usize> {
+    let allowed = || (0..choice.len()).filter(|&index| choice.allows(index));
+    if *next >= choice.len() as u64 {
+        // A handle that has not picked yet begins with any: of such as go on from one that is not allowed twice as many
+        // would come to the next one.
+        let index = allowed().nth(turn(next, allowed().count())?)?;
+        *next = if index + 1 == choice.len() { 0 } else { index as u64 + 1 };
+        return Some(index);
+    }
+    (0..choice.len()).find_map(|_| turn(next, choice.len()).filter(|&index| choice.allows(index)))
 }
 
 /// Whose turn it is among so many.
