@@ -234,12 +234,15 @@ impl<E, P: Policy> Balancer<E, P> {
         }
         let picker = &*self.picker;
         let (slots, numbers) = (&picker.slots, picker.slots.numbers());
+        // From anywhere each time: where handles make a single call each, all that one cannot take would come to the next.
+        let policy = &self.shared.policy;
+        let anywhere =
+            |choice: &Choice<'_>| policy.pick(&picker.table, &mut policy.local(fastrand::u64(..)), choice);
         // By the policy as long as it finds others, then any that is open, those to be avoided last.
         let mut closed = call.clone();
         for _ in 0..slots.len().min(8) {
             let choice = Choice { numbers, call: &closed, now };
-            let chosen = self.shared.policy.pick(&picker.table, &mut self.local, &choice);
-            let chosen = chosen.and_then(|index| Some((slots.get(index)?, *numbers.get(index)?)));
+            let chosen = anywhere(&choice).and_then(|index| Some((slots.get(index)?, *numbers.get(index)?)));
             let Some((slot, number)) = chosen else { break };
             if call.avoids(number) {
                 // What is closed has pushed it out of the call's memory.
@@ -253,7 +256,7 @@ impl<E, P: Policy> Balancer<E, P> {
         for call in [call, &call.anywhere()] {
             let choice = Choice { numbers, call, now };
             // By the policy again, so that a set which is avoided as a whole is still shared out.
-            let start = self.shared.policy.pick(&picker.table, &mut self.local, &choice).unwrap_or(0);
+            let start = anywhere(&choice).unwrap_or(0);
             let walk = (start.min(slots.len())..slots.len()).chain(0..start.min(slots.len()));
             let open =
                 walk.filter(|&index| choice.allows(index)).find_map(|index| slots[index].begin(measure));
@@ -291,7 +294,6 @@ impl<E, P: Policy> Balancer<E, P> {
     }
 
     /// A handle that takes no turn: for a call that its own handle has already picked for.
-    #[cfg(feature = "grpc")]
     pub(crate) fn fork(&self) -> Self {
         self.handle(self.changes & !NEW)
     }

@@ -35,6 +35,14 @@ struct Epoch {
     began: u64,
 }
 
+/// The longest time that is told from for ever: thirty years.
+pub(crate) const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 86_400);
+
+/// The moment that is so much later. What is for ever by [`Duration::MAX`] has no moment, and adding it would panic.
+pub(crate) fn later(now: Instant, time: Duration) -> Instant {
+    now + time.min(FOR_EVER)
+}
+
 /// Whether some runtime has paused its clock. From then on Tokio's is asked, each time.
 static PAUSED: AtomicBool = AtomicBool::new(false);
 

@@ -18,6 +18,8 @@ pub(crate) enum Opening {
     Passed,
     /// For none, until somebody sees that the one failed.
     Failed,
+    /// For none, as long as the one is under way, whose answer has begun.
+    Answered,
 }
 
 /// How a call has come through a [`Gate`].
@@ -42,6 +44,7 @@ impl Gate {
             3 => Opening::Probing,
             4 => Opening::Passed,
             5 => Opening::Failed,
+            6 => Opening::Answered,
             _ => Opening::Open,
         }
     }
@@ -56,8 +59,13 @@ impl Gate {
         match self.opening() {
             Opening::Open => Some(Pass::Free),
             Opening::Probe => self.turn(Opening::Probe, Opening::Probing).then_some(Pass::Probe),
-            Opening::Shut | Opening::Probing | Opening::Passed | Opening::Failed => None,
+            _ => None,
         }
+    }
+
+    /// The answer to the one call has begun. Returns whether that is news.
+    pub(crate) fn answered(&self) -> bool {
+        self.turn(Opening::Probing, Opening::Answered)
     }
 
     /// What the one call has shown; nothing, if its caller gave it up: then another one is let through.
@@ -68,7 +76,9 @@ impl Gate {
             None => Opening::Probe,
         };
         // Unless all were let in meanwhile.
-        self.turn(Opening::Probing, opening);
+        if !self.turn(Opening::Probing, opening) {
+            self.turn(Opening::Answered, opening);
+        }
     }
 
     #[inline]

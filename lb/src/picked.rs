@@ -83,7 +83,7 @@ impl<E> Picked<E> {
     /// counts. Without it the latency is all of the time until this is dropped.
     #[inline]
     pub fn answered(&self) {
-        self.record().answered();
+        self.record().answered(self.link.stats(), self.link.lifeline());
     }
 
     /// Says how long the call may take from now on, which is what a failure counts as in the average latency, at
@@ -161,7 +161,7 @@ impl Witness {
 
     #[inline]
     pub(crate) fn answered(&self) {
-        self.record.answered();
+        self.record.answered(&self.stats, &self.lifeline);
     }
 
     pub(crate) fn allow(&self, within: Duration) {
@@ -235,7 +235,10 @@ impl Record {
     }
 
     #[inline]
-    fn answered(&self) {
+    fn answered(&self, stats: &Stats, lifeline: &Lifeline) {
+        if self.pass == Pass::Probe && stats.gate().answered() {
+            lifeline.suspect();
+        }
         if self.measure.begun.is_some() && self.answered.load(Ordering::Relaxed) == 0 {
             self.answered.store((self.measure.clock)().to_bits(), Ordering::Relaxed);
         }

@@ -7,8 +7,10 @@ use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use callsign_core::{Registry, Update};
-use callsign_lb::{Balancer, Call, Endpointer, PickError, Random, ReadySet, RoundRobin};
+use callsign_core::{Instance, Registry, Update};
+use callsign_lb::{
+    Balancer, BoxError, Call, Endpointer, Factory, Lifeline, PickError, Random, ReadySet, RoundRobin,
+};
 use support::{Counts, Probe, Script, book, eventually, memory, service, within};
 
 fn ports(set: &ReadySet<Probe>) -> Vec<u16> {
@@ -59,6 +61,49 @@ async fn a_failed_factory_is_asked_again() {
     counts.refuse([]);
     ready(&endpoints, &[1, 2]).await;
     assert_eq!(counts.made() - 1, dials + 1);
+}
+
+/// An endpoint that panics when it is dropped, as one that owns a Tokio runtime does in a task, ends nothing but itself.
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_panics_in_its_end_ends_alone() {
+    struct Fragile(Lifeline);
+    impl Drop for Fragile {
+        fn drop(&mut self) {
+            panic!("by the test");
+        }
+    }
+    struct Make;
+    impl Factory<Fragile> for Make {
+        async fn make(&self, _: Arc<Instance>, lifeline: Lifeline) -> Result<Fragile, BoxError> {
+            Ok(Fragile(lifeline))
+        }
+    }
+    let (script, _registry, watch) = Script::open();
+    let endpoints = Endpointer::new(watch, Make);
+    let listed = async |ports: &[u16]| {
+        script.lists(ports.iter().copied());
+        let set = endpoints.wait_for(|set| {
+            set.slots().iter().map(|slot| slot.instance().address().port()).eq(ports.iter().copied())
+        });
+        within(Duration::from_secs(10), "as listed", set).await
+    };
+    listed(&[1, 2]).await;
+    listed(&[2]).await;
+    // Its connection closes, and its instance leaves when it has just been registered with other contents.
+    let lifeline = Balancer::new(endpoints.clone(), RoundRobin::default()).pick().unwrap().0.clone();
+    lifeline.cut();
+    listed(&[2, 3]).await;
+    script.says(Ok(Update::Full(vec![book(2), book(3).with_weight(2)])));
+    listed(&[2]).await;
+    script.lists([]);
+    within(Duration::from_secs(10), "all gone", endpoints.wait_for(ReadySet::is_empty)).await;
+    assert!(matches!(endpoints.ready_set().error(), Some(PickError::Empty { .. })));
+    // And all of them at once, of which two would end the process.
+    listed(&[4, 5, 6]).await;
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    drop(endpoints);
+    eventually("its task has ended", || tasks() < before).await;
 }
 
 /// Go kit 25: what is listed twice is there once, and what is gone is dropped.

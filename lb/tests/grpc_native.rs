@@ -306,6 +306,22 @@ async fn a_broken_way_is_replaced() {
     assert!(stuck.is_err(), "what was on the broken way is lost: {stuck:?}");
 }
 
+/// A server may be pinged and given all the time there is to answer.
+#[tokio::test]
+async fn a_keepalive_without_end_ends_nothing() {
+    let (server, at) = Echo::start(None).await;
+    let (script, _registry, watch) = Script::open();
+    let http2 = Http2::new().keepalive(Duration::from_millis(5), Duration::MAX);
+    let channel = Channel::builder(watch).http2(http2).build();
+    script.lists([at.port()]);
+    ready(&channel, 1).await;
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        within(Duration::from_secs(1), "an answer", echo(channel.clone(), "a")).await.unwrap();
+    }
+    assert_eq!(server.seen.connections.load(Ordering::SeqCst), 1);
+}
+
 /// Neither a dial that is given up, nor calls, nor more connections than one leave anything behind.
 #[tokio::test]
 async fn nothing_is_left_of_a_channel_with_several_connections() {

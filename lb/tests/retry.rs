@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use callsign_core::Registry;
 use callsign_lb::{
-    AttemptError, Balancer, Budget, Decide, Endpointer, NeverSent, NeverSentOnly, PickError, Picked, Retry,
-    RetryError, RoundRobin,
+    AttemptError, Balancer, Budget, Decide, Endpointer, NeverSent, NeverSentOnly, PickError, Picked, Policy,
+    Retry, RetryError, RoundRobin, SlowStart, WeightedRoundRobin,
 };
 use support::{Counts, Probe, Script, io_error};
 use tokio::time::Instant;
@@ -221,6 +221,32 @@ async fn calls_take_turns() {
         counts[usize::from(port)] += 1;
     }
     assert_eq!(counts, [0, 25, 25, 25, 25]);
+}
+
+/// What one that is down cannot take is shared out among all others: the next in line must not have it all.
+#[tokio::test(start_paused = true)]
+async fn repeats_are_shared_out() {
+    async fn counts(scene: &Scene, policy: impl Policy) -> [u32; 5] {
+        let retry = Retry::new(Balancer::with_seed(scene.endpoints.clone(), policy, 0));
+        let mut counts = [0; 5];
+        for _ in 0..4_000 {
+            let call = |probe: Picked<Probe>| async move {
+                if probe.port == 2 { refused(probe).await } else { Ok(probe.port) }
+            };
+            counts[usize::from(retry.call(call).await.unwrap())] += 1;
+        }
+        counts
+    }
+    let scene = scene(&[1, 2, 3, 4]).await;
+    for counts in [
+        counts(&scene, RoundRobin::default()).await,
+        counts(&scene, WeightedRoundRobin::default()).await,
+        counts(&scene, SlowStart::new(RoundRobin::default(), Duration::from_secs(30))).await,
+    ] {
+        // A thousand each, and a third of the thousand calls that met the second first.
+        let even = [1, 3, 4].into_iter().all(|port| (1_230..=1_430).contains(&counts[port]));
+        assert!(even && counts[2] == 0, "{counts:?}");
+    }
 }
 
 /// A service that is registered nowhere will not come up within a pause of milliseconds: it is told at once.

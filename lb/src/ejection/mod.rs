@@ -24,7 +24,8 @@ use crate::stats::Stats;
 /// database that is down, leaves nobody out.
 ///
 /// After 5 s, twice as long each time up to 60 s, one call is let through. If it succeeds the instance is back, with
-/// nothing held against it; if it fails the instance is out for twice as long. At most half of them are out, and
+/// nothing held against it, as it is when the answer has begun and goes on for a second more, as a stream's may for
+/// hours; if it fails the instance is out for twice as long. At most half of them are out, and
 /// never the last one. When fewer than half of those that are connected are in, as when others went, all are let in.
 ///
 /// The rule of gRPC and Envoy, which counts calls in intervals, is [`outlier_detection`](Self::outlier_detection).

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::clock::later;
 use crate::gate::Opening;
 use crate::stats::{Stats, Tally};
 
@@ -157,9 +158,9 @@ impl Outliers {
     /// Takes the members in, and decides if the interval is over.
     pub(super) fn judge(&mut self, pool: &[(u64, Arc<Stats>)], now: Instant) {
         self.follow(pool);
-        let sweep = *self.sweep.get_or_insert(now + self.rule.interval);
+        let sweep = *self.sweep.get_or_insert(later(now, self.rule.interval));
         if sweep <= now {
-            self.sweep = Some(now + self.rule.interval);
+            self.sweep = Some(later(now, self.rule.interval));
             self.sweep(pool, now);
         }
         if self.outside() == pool.len() {

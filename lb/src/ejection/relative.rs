@@ -2,10 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Comparison;
+use crate::clock::{FOR_EVER, later};
 use crate::gate::Opening;
 use crate::stats::Stats;
 
@@ -19,6 +21,9 @@ const LEAST: u32 = 3;
 const ENOUGH: u32 = 5;
 /// How likely it may be at most that as many fail in a row by bad luck.
 const LUCK: f64 = 3e-6;
+
+/// How long an answer must go on, once it has begun, for its instance to be back before its end.
+const GOES_ON: Duration = Duration::from_secs(1);
 
 /// What is known of others: how many of their last calls failed, and how many there were.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +51,8 @@ enum State {
     Out(Instant),
     /// One call is let through, or under way.
     Probed,
+    /// Its answer has begun, and may go on for hours: that will do then.
+    Answered(Instant),
 }
 
 #[derive(Debug)]
@@ -84,7 +91,7 @@ impl Relative {
     /// When somebody's time is over next.
     pub(super) fn next_wake(&self) -> Option<Instant> {
         let until = self.entries.values().filter_map(|entry| match entry.state {
-            State::Out(until) => Some(until),
+            State::Out(until) | State::Answered(until) => Some(until),
             State::In(_) | State::Probed => None,
         });
         until.min()
@@ -126,10 +133,11 @@ impl Relative {
                     entry.stats.gate().set(Opening::Probe);
                     entry.state = State::Probed;
                 }
-                (State::Probed, Opening::Passed) => {
-                    entry.let_in(now);
-                }
-                (State::Probed, Opening::Failed) => entry.shut(&rule, rng, now),
+                (State::Probed | State::Answered(_), Opening::Passed) => entry.let_in(now),
+                (State::Probed | State::Answered(_), Opening::Failed) => entry.shut(&rule, rng, now),
+                (State::Probed, Opening::Answered) => entry.state = State::Answered(now + GOES_ON),
+                (State::Answered(until), Opening::Answered) if until <= now => entry.let_in(now),
+                (State::Answered(_), Opening::Probe | Opening::Probing) => entry.state = State::Probed,
                 _ => {}
             }
         }
@@ -183,10 +191,10 @@ impl Entry {
     }
 
     fn shut(&mut self, rule: &Comparison, rng: &mut fastrand::Rng, now: Instant) {
-        let time = rule.first.saturating_mul(1 << self.times.min(16)).min(rule.longest);
+        let time = rule.first.saturating_mul(1 << self.times.min(16)).min(rule.longest).min(FOR_EVER);
         self.times = self.times.saturating_add(1);
         // Clients that saw the same failures must not come back in step.
-        self.state = State::Out(now + time.mul_f64(0.9 + 0.2 * rng.f64()));
+        self.state = State::Out(later(now, time.mul_f64(0.9 + 0.2 * rng.f64())));
         self.stats.gate().set(Opening::Shut);
     }
 }

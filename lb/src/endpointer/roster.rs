@@ -15,6 +15,7 @@ use super::Filter;
 use super::backoff::Backoff;
 use super::entry::{Dial, Entry};
 use super::seen::{Changes, Seen};
+use crate::clock::later;
 use crate::ejection::{Ejection, Ejector};
 use crate::error::{BoxError, DialError, DialErrors};
 use crate::factory::Key;
@@ -130,7 +131,7 @@ impl<E> Roster<E> {
 
     /// The latest set has been published.
     pub(super) fn published(&mut self) {
-        self.retired.clear();
+        self.retired.drain(..).for_each(let_go);
     }
 
     /// The registry was closed: no more snapshots come.
@@ -149,8 +150,10 @@ impl<E> Roster<E> {
     fn remove(&mut self, id: &InstanceId) -> bool {
         let Some(mut entry) = self.entries.remove(id) else { return false };
         Self::stop(&mut self.waiting, id, &mut entry);
-        self.reorder |= entry.link.take().is_some();
+        let link = entry.link.take();
+        self.reorder |= link.is_some();
         entry.settle(&mut self.seats);
+        let_go(link);
         true
     }
 
@@ -249,11 +252,10 @@ impl<E> Roster<E> {
     pub(super) fn dialled(&mut self, key: &Key, made: Result<Link<E>, BoxError>, now: Instant) {
         // A dial that was stopped may have finished all the same: what it made is dropped.
         let entry = entry(&mut self.entries, key).filter(|entry| matches!(entry.dial, Dial::Running(_)));
-        let Some(entry) = entry else {
-            return;
-        };
+        let Some(entry) = entry else { return let_go(made) };
         let made = made.and_then(|link| {
             if link.lifeline().is_cut() {
+                let_go(link);
                 Err("the connection closed as soon as it was made".into())
             } else {
                 Ok(link)
@@ -273,7 +275,7 @@ impl<E> Roster<E> {
                 entry.error = Some(DialError::new(Arc::clone(entry.listed().instance()), error));
                 entry.failures = entry.failures.saturating_add(1);
                 let failures = entry.failures;
-                let at = now + self.backoff.pause(failures, &mut self.rng);
+                let at = later(now, self.backoff.pause(failures, &mut self.rng));
                 self.wait(key, at);
             }
         }
@@ -290,8 +292,9 @@ impl<E> Roster<E> {
     pub(super) fn cut(&mut self, key: &Key, now: Instant) {
         let healthy = self.backoff.most;
         let Some(entry) = entry(&mut self.entries, key).filter(|entry| entry.link.is_some()) else { return };
-        entry.link = None;
+        let link = entry.link.take();
         entry.settle(&mut self.seats);
+        let_go(link);
         self.reorder = true;
         entry.dial = Dial::Unwanted;
         if now.saturating_duration_since(entry.linked_at) >= healthy {
@@ -302,7 +305,7 @@ impl<E> Roster<E> {
             // A server that accepts and hangs up again must not be dialled in a tight loop.
             entry.failures = entry.failures.saturating_add(1);
             let failures = entry.failures;
-            let at = now + self.backoff.pause(failures, &mut self.rng);
+            let at = later(now, self.backoff.pause(failures, &mut self.rng));
             self.wait(key, at);
         }
     }
@@ -394,6 +397,20 @@ impl<E> Roster<E> {
         }
         let errors = wanted().filter_map(|entry| entry.error.clone()).take(DialErrors::KEPT).collect();
         Lack::Unreachable(DialErrors::new(total, errors))
+    }
+}
+
+/// Drops what may be the last hold on an endpoint. One of somebody else's that panics then must not end discovery.
+fn let_go<T>(last: T) {
+    if catch_unwind(AssertUnwindSafe(|| drop(last))).is_err() {
+        warn!("an endpoint panicked when it was dropped");
+    }
+}
+
+impl<E> Drop for Roster<E> {
+    fn drop(&mut self) {
+        self.retired.drain(..).for_each(let_go);
+        self.entries.values_mut().filter_map(|entry| entry.link.take()).for_each(let_go);
     }
 }
 

@@ -25,8 +25,22 @@ impl Policy for RoundRobin {
         if choice.call.allows_all() {
             return turn(next, choice.len());
         }
-        (0..choice.len()).find_map(|_| turn(next, choice.len()).filter(|&index| choice.allows(index)))
+        turn_among(next, choice)
     }
+}
+
+/// Whose turn it is among those that are allowed. Apart, so that the usual pick stays small.
+#[cold]
+fn turn_among(next: &mut u64, choice: &Choice<'_>) -> Option<usize> {
+    let allowed = || (0..choice.len()).filter(|&index| choice.allows(index));
+    if *next >= choice.len() as u64 {
+        // A handle that has not picked yet begins with any: of such as go on from one that is not allowed twice as many
+        // would come to the next one.
+        let index = allowed().nth(turn(next, allowed().count())?)?;
+        *next = if index + 1 == choice.len() { 0 } else { index as u64 + 1 };
+        return Some(index);
+    }
+    (0..choice.len()).find_map(|_| turn(next, choice.len()).filter(|&index| choice.allows(index)))
 }
 
 /// Whose turn it is among so many.
@@ -60,6 +74,28 @@ mod tests {
         call.avoid_number(11);
         assert_eq!(picks(&call), [None; 4]);
         assert_eq!(policy.pick(&(), &mut local, &Choice::new(&[], &Call::new())), None);
+    }
+
+    /// Of handles that begin with a call which avoids one, no more come to the next one than to any other; and a handle that
+    /// tries elsewhere what the first has failed leaves nobody out.
+    #[test]
+    fn what_one_cannot_take_is_shared_out() {
+        let (policy, numbers) = (RoundRobin::default(), [10, 11, 12, 13]);
+        let mut call = Call::new();
+        call.avoid_number(11);
+        let mut counts = [0; 4];
+        for seed in 1_000..4_000 {
+            let choice = Choice::new(&numbers, &call);
+            counts[policy.pick(&(), &mut policy.local(seed), &choice).unwrap()] += 1;
+        }
+        assert_eq!(counts, [1_000, 0, 1_000, 1_000]);
+        let (mut counts, mut local, first) = ([0; 4], policy.local(1_000), Call::new());
+        for _ in 0..3_000 {
+            let index = policy.pick(&(), &mut local, &Choice::new(&numbers, &first)).unwrap();
+            let again = |_| policy.pick(&(), &mut local, &Choice::new(&numbers, &call)).unwrap();
+            counts[Some(index).filter(|&index| index == 1).map_or(index, again)] += 1;
+        }
+        assert_eq!(counts, [1_000, 0, 1_000, 1_000]);
     }
 
     /// A handle goes on where it was when the set changes, and begins anew where it was beyond the end.

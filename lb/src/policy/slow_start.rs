@@ -123,7 +123,9 @@ impl<P: Policy> Policy for SlowStart<P> {
             }
             call.avoid_number(*choice.numbers.get(index)?);
             let elsewhere = Choice { call: &call, now: Some(now), ..*choice };
-            match self.policy.pick(&table.table, &mut local.local, &elsewhere) {
+            // From anywhere: where handles make a single call each, the next one after it would get all that it does not.
+            let mut anywhere = self.policy.local(local.rng.u64(..));
+            match self.policy.pick(&table.table, &mut anywhere, &elsewhere) {
                 // What is avoided here may have pushed out of the call's memory what it has tried.
                 Some(other) if choice.allows(other) => index = other,
                 _ => break,
@@ -184,6 +186,31 @@ mod tests {
         assert!((share - 0.25 * 0.2_f64.sqrt()).abs() < 0.01, "{share}");
         let pending = shares(&SlowStart::new(P2cPending::default(), WINDOW), &[101, 110]);
         assert!(pending[0] < 0.04 && pending[1] > 0.23, "{pending:?}");
+    }
+
+    /// What a new one is spared is not the next one's alone, whose handles make a single call each.
+    #[test]
+    fn what_one_is_spared_is_shared_out() {
+        fn counts<P: Policy>(policy: &SlowStart<P>) -> [u32; 4] {
+            let instances: Vec<_> = (0..4).map(|number| instance(number, 1)).collect();
+            let stats: Vec<_> = (0..4).map(|_| Arc::new(Stats::default())).collect();
+            let members: Vec<_> = instances.iter().zip(&stats).map(|(i, s)| Member::new(i, s)).collect();
+            let first = policy.build(&Members::new(&members[..3], None).at(at(0)));
+            let table = policy.build(&Members::new(&members, Some(&first)).at(at(100)));
+            let (mut counts, call) = ([0; 4], Call::new());
+            let choice = Choice::new(&[0, 1, 2, 3], &call).at(at(100));
+            for seed in 0..4_000 {
+                counts[policy.pick(&table, &mut policy.local(seed), &choice).unwrap()] += 1;
+            }
+            counts
+        }
+        for counts in [
+            counts(&SlowStart::new(RoundRobin::default(), WINDOW)),
+            counts(&SlowStart::new(WeightedRoundRobin::default(), WINDOW)),
+        ] {
+            let even = counts[..3].iter().all(|count| (1_200..=1_400).contains(count));
+            assert!(even && (60..=140).contains(&counts[3]), "{counts:?}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{Choice, Members, Policy, weights};
 /// Weights are scaled so that the greatest is 65,535; what would become less than 1 is 1. After any number of picks
 /// of one handle each member has had what is due to it, give or take two and a half: two for up to ten members from
 /// the beginning of the sequence, but handles begin anywhere, so that clients do not go in step. Handles that make a
-/// single call each, as is the habit with tonic clients, share calls out evenly too.
+/// single call each, as is the habit with tonic clients, or a few, share calls out evenly too.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WeightedRoundRobin {}
 
@@ -81,6 +81,21 @@ impl StrideTable {
         None
     }
 
+    /// Where the sequence goes on behind a pick of a member, its next one from some generation on. From any other place
+    /// whoever comes behind members of little weight is picked in their stead, by all handles that make a few calls only.
+    fn after(&self, index: usize, from: u64, len: usize) -> u64 {
+        let (index, len) = (index as u64, len as u64);
+        let generation = from % MOST;
+        let waits = match self.strides.get(index as usize) {
+            Some(&stride) if stride > 0 => {
+                let place = (stride * generation + (index % MOST) * OFFSET) % MOST;
+                (MOST - stride).saturating_sub(place).div_ceil(stride)
+            }
+            _ => 0,
+        };
+        (generation + waits) * len + index + 1
+    }
+
     /// Whose turn it is among handles that pick once: turns follow the golden ratio through the sum of the weights,
     /// which spreads any number of them evenly.
     fn turn(&self, turn: u64) -> Option<usize> {
@@ -113,9 +128,12 @@ impl Policy for WeightedRoundRobin {
         if let Some(turn) = local.turn.take() {
             // What handles start with must be right for those that start only.
             let first = table.turn(turn).filter(|&index| index < choice.len() && choice.allows(index));
-            if first.is_some() {
-                return first;
+            if let Some(first) = first {
+                local.sequence = table.after(first, local.sequence, choice.len());
+                return Some(first);
             }
+            // To go on from one that is not allowed would give the next one all of its calls, as would the same number.
+            return weights::among(&table.weights, spread(spread(turn)), choice);
         }
         table
             .next(&mut local.sequence, choice)
@@ -216,6 +234,28 @@ mod tests {
             for (served, &weight) in served.iter().zip(&weights) {
                 let due = f64::from(picks) * f64::from(weight) / total;
                 assert!((served - due).abs() <= 4.0, "{picks}: {served} of {due}");
+            }
+        }
+    }
+
+    /// A handle for each request, which makes some calls: each of them is shared out as the weights say, also where some of
+    /// little weight lie before one of much.
+    #[test]
+    fn handles_that_pick_a_few_times_serve_what_is_due_each_time() {
+        for weights in [&[100, 1, 1, 1, 1, 1, 1, 1, 1, 100][..], &[1, 9], &[9, 1, 9, 0], &[7; 4]] {
+            let total = weights::sum(weights) as f64;
+            let mut scene = Scene::new(WeightedRoundRobin::default(), weights);
+            let mut served = [(); 4].map(|()| vec![0.0; weights.len()]);
+            for seed in 0..20_000 {
+                scene.local = scene.policy.local(seed);
+                for served in &mut served {
+                    served[scene.pick(&Call::new()).unwrap()] += 1.0;
+                }
+            }
+            for (index, &weight) in weights.iter().enumerate() {
+                let (due, served) =
+                    (20_000.0 * f64::from(weight) / total, served.each_ref().map(|s| s[index]));
+                assert!(served.iter().all(|served| (served - due).abs() < 300.0), "{served:?} of {due}");
             }
         }
     }

@@ -297,6 +297,8 @@ impl<E, P: Policy, W> Retry<E, P, W> {
             if costs && self.budget.as_ref().is_some_and(|budget| !budget.withdraw()) {
                 return Err(RetryError::OverBudget { attempts });
             }
+            // A repeat takes no turn, and goes anywhere: the next in line must not have all that one which fails cannot take.
+            balancer = self.balancer.fork();
             if no_endpoint {
                 let until = pause(&mut pauses, deadline);
                 // Whether something came up or not, the next pick tells.

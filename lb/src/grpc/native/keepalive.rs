@@ -7,6 +7,8 @@ use std::time::Duration;
 use h2::{Ping, PingPong};
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::clock::later;
+
 /// The pings of one connection. Whatever is read shows that the server is there, and not its answer to a ping alone.
 pub(super) struct Keepalive {
     pings: PingPong,
@@ -31,13 +33,13 @@ impl Keepalive {
         if std::mem::replace(&mut self.reads, reads) != reads {
             self.heard = Instant::now();
             if std::mem::take(&mut self.is_asked) {
-                self.sleep.as_mut().reset(self.heard + self.interval);
+                self.sleep.as_mut().reset(later(self.heard, self.interval));
             }
         }
         // One that came, or that this is told of. Nothing is to be learnt of a connection that has failed.
         let _ = self.pings.poll_pong(cx);
         while self.sleep.as_mut().poll(cx).is_ready() {
-            let due = self.heard + self.interval;
+            let due = later(self.heard, self.interval);
             if self.is_asked {
                 return Poll::Ready(());
             }
@@ -49,7 +51,7 @@ impl Keepalive {
             // failed.
             let _ = self.pings.send_ping(Ping::opaque());
             self.is_asked = true;
-            self.sleep.as_mut().reset(Instant::now() + self.timeout);
+            self.sleep.as_mut().reset(later(Instant::now(), self.timeout));
         }
         Poll::Pending
     }
