@@ -1,5 +1,7 @@
 //! [`Load`]: calls at a steady pace, whatever becomes of them.
 
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -51,4 +53,13 @@ impl<T: Send + 'static> Load<T> {
         self.stop.send_replace(true);
         self.task.join_next().await.expect("it has not been waited for").unwrap()
     }
+}
+
+/// What there is most of: of the servers that answered, the one that calls go to.
+pub fn most_frequent<T: Eq + Hash>(all: impl IntoIterator<Item = T>) -> Option<T> {
+    let mut counts = HashMap::<_, usize>::new();
+    for one in all {
+        *counts.entry(one).or_default() += 1;
+    }
+    counts.into_iter().max_by_key(|(_, count)| *count).map(|(most, _)| most)
 }

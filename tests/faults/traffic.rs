@@ -1,10 +1,11 @@
 //! [`Traffic`]: 200 calls a second through a balanced channel, without retry, and what became of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use callsign::InstanceWatch;
 use callsign::grpc::Channel;
-use callsign_testkit::load::Load;
+use callsign::{Instance, InstanceId, InstanceWatch};
+use callsign_testkit::load::{Load, most_frequent};
 use tokio::time::{Instant, sleep, timeout};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -24,19 +25,33 @@ pub(crate) struct Failure {
 
 /// Calls that go on until they are [`finished`](Self::finish).
 #[derive(Debug)]
-pub(crate) struct Traffic(Load<Option<Failure>>);
+pub(crate) struct Traffic {
+    client: HealthClient<Channel>,
+    load: Load<Option<Failure>>,
+}
 
 impl Traffic {
     /// Starts as soon as a first call has succeeded.
     pub(crate) async fn start(watch: InstanceWatch) -> Self {
         let mut client = HealthClient::new(Channel::builder(watch).timeout(DEADLINE).build());
         timeout(DEADLINE, client.check(HealthCheckRequest::default())).await.expect("no first call").unwrap();
-        Self(Load::start(EVERY, move |_| call(client.clone())))
+        let calls = client.clone();
+        Self { client, load: Load::start(EVERY, move |_| call(calls.clone())) }
+    }
+
+    /// Who is called most at this moment.
+    pub(crate) async fn most_called(&mut self) -> InstanceId {
+        let mut answered = Vec::new();
+        for _ in 0..20 {
+            let answer = self.client.check(HealthCheckRequest::default()).await.unwrap();
+            answered.push(answer.extensions().get::<Arc<Instance>>().unwrap().id().clone());
+        }
+        most_frequent(answered).unwrap()
     }
 
     /// Stops, and returns how many calls there were and the failed ones.
     pub(crate) async fn finish(self) -> (usize, Vec<Failure>) {
-        let ended = timeout(DEADLINE * 2, self.0.finish()).await.expect("calls hang");
+        let ended = timeout(DEADLINE * 2, self.load.finish()).await.expect("calls hang");
         (ended.len(), ended.into_iter().flatten().collect())
     }
 
