@@ -188,7 +188,8 @@ impl<E, P: Policy> Balancer<E, P> {
     #[inline]
     fn choose_at(&mut self, call: &Call, now: Option<Tick>) -> Option<&Slot<E>> {
         // By two ways that do not meet again, so that the usual one keeps nothing for the other.
-        if self.is_current() { self.choose_here(call, now) } else { self.choose_anew(call, now) }
+        let is_usual = self.is_current() && call.allows_all();
+        if is_usual { self.choose_here(call, now) } else { self.choose_anew(call, now) }
     }
 
     #[cold]
