@@ -1,4 +1,7 @@
 //! [`Index`]: what the nodes of one service stand for, and which of them are to be read. Pure.
+//!
+//! Several nodes may stand for one id, as while a service moves from one framework to another. The last of them counts, by
+//! their places and names, so that it is the same one whoever looks and whatever has changed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -19,6 +22,15 @@ pub(crate) struct Scope {
     pub(crate) protocol: Option<Arc<str>>,
 }
 
+/// What came of reading a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Read {
+    Data(Vec<u8>),
+    Gone,
+    /// Its ACL allows us no look, as this says.
+    Refused(String),
+}
+
 /// A node of an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Node {
@@ -27,22 +39,29 @@ pub(crate) struct Node {
     pub(crate) name: String,
 }
 
+/// What is known of a node.
+#[derive(Debug, Clone)]
+struct Known {
+    /// What it stands for, or why it cannot be understood.
+    says: Result<Vec<Instance>, String>,
+    /// Why we may not look any more: what it stands for is from before.
+    refused: Option<String>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Index {
     scope: Arc<Scope>,
-    /// What each node stands for, or why it cannot be understood.
-    nodes: HashMap<Node, Result<Vec<Instance>, String>>,
+    nodes: HashMap<Node, Known>,
     /// How many nodes are known below each.
     known: Vec<usize>,
-    /// How many nodes stand for an id, where there are several.
-    shared: HashMap<InstanceId, usize>,
+    /// Which nodes stand for an id, in their order; one, as a rule.
+    of_id: HashMap<InstanceId, Vec<Node>>,
     unread: BTreeSet<Node>,
     changes: BTreeMap<InstanceId, Option<Instance>>,
     bad: usize,
     /// That which is not understood has changed.
     bad_changed: bool,
-    /// One of several that stood for an id is gone, and what the others say is to be read.
-    needs_list: bool,
+    refused: usize,
 }
 
 impl Index {
@@ -50,12 +69,12 @@ impl Index {
         Self {
             nodes: HashMap::new(),
             known: vec![0; scope.dirs.len()],
-            shared: HashMap::new(),
+            of_id: HashMap::new(),
             unread: BTreeSet::new(),
             changes: BTreeMap::new(),
             bad: 0,
             bad_changed: false,
-            needs_list: false,
+            refused: 0,
             scope,
         }
     }
@@ -107,20 +126,35 @@ impl Index {
         (!some.is_empty()).then_some(some)
     }
 
-    pub(crate) fn needs_list(&self) -> bool {
-        self.needs_list
+    /// Why we may look at none of the nodes, if that is so and there are some.
+    pub(crate) fn refusal(&self) -> Option<&str> {
+        if self.refused == 0 || self.refused < self.nodes.len() {
+            return None;
+        }
+        let first = self.nodes.iter().min_by_key(|(node, _)| *node);
+        first.and_then(|(_, known)| known.refused.as_deref())
     }
 
-    /// What was read of a node; `None`: it is not there.
-    pub(crate) fn set(&mut self, node: Node, data: Option<&[u8]>) {
-        let understood = data.map(|data| self.understand(&node, data));
-        if let Some(Err(why)) = &understood {
-            let told = matches!(self.nodes.get(&node), Some(Err(before)) if before == why);
-            if !told {
-                self.tell(&node, why);
-            }
+    /// What was read of a node.
+    pub(crate) fn set(&mut self, node: &Node, read: Read) {
+        let before = self.nodes.get(node);
+        let known = self.known_by(node, read, before);
+        if let Some(known) = &known {
+            self.tell(node, known, before);
         }
-        self.replace(node, understood);
+        self.replace(node, known);
+    }
+
+    /// What follows from a read, given what was known before.
+    fn known_by(&self, node: &Node, read: Read, before: Option<&Known>) -> Option<Known> {
+        match read {
+            Read::Data(data) => Some(Known { says: self.understand(node, &data), refused: None }),
+            Read::Refused(why) => {
+                let says = before.map_or_else(|| Err(why.clone()), |before| before.says.clone());
+                Some(Known { says, refused: Some(why) })
+            }
+            Read::Gone => None,
+        }
     }
 
     fn understand(&self, node: &Node, data: &[u8]) -> Result<Vec<Instance>, String> {
@@ -128,50 +162,69 @@ impl Index {
         decode(&self.scope.service, &id, data, self.scope.protocol.as_deref())
     }
 
-    fn tell(&self, node: &Node, why: &str) {
-        warn!(
-            service = %self.scope.service, node = self.path(node), why,
-            "a node in ZooKeeper cannot be understood and is left out"
-        );
+    /// Tells of a node that is of no use, unless that was told before.
+    fn tell(&self, node: &Node, known: &Known, before: Option<&Known>) {
+        let service = &self.scope.service;
+        match &known.says {
+            Err(why) if before.and_then(|before| before.says.as_ref().err()) != Some(why) => {
+                let node = self.path(node);
+                warn!(%service, node, why, "a node in ZooKeeper cannot be understood and is left out");
+            }
+            Ok(_) if before.is_some_and(|before| before.refused.is_none()) => {
+                if let Some(why) = &known.refused {
+                    warn!(%service, why, "a node in ZooKeeper may not be read any more, and counts as it was");
+                }
+            }
+            _ => {}
+        }
     }
 
-    fn replace(&mut self, node: Node, understood: Option<Result<Vec<Instance>, String>>) {
-        self.unread.remove(&node);
-        let dir = node.dir;
-        let before = match &understood {
-            Some(content) => self.nodes.insert(node, content.clone()),
-            None => self.nodes.remove(&node),
+    fn replace(&mut self, node: &Node, known: Option<Known>) {
+        self.unread.remove(node);
+        let before = match &known {
+            Some(known) => self.nodes.insert(node.clone(), known.clone()),
+            None => self.nodes.remove(node),
         };
-        if let Some(known) = self.known.get_mut(dir) {
-            *known = *known + usize::from(understood.is_some()) - usize::from(before.is_some());
+        let count =
+            |known: &Option<Known>, is: fn(&Known) -> bool| usize::from(known.as_ref().is_some_and(is));
+        let counted = |sum: usize, is: fn(&Known) -> bool| sum + count(&known, is) - count(&before, is);
+        if let Some(below) = self.known.get_mut(node.dir) {
+            *below = counted(*below, |_| true);
         }
-        let bad = matches!(understood, Some(Err(_)));
-        let was_bad = matches!(before, Some(Err(_)));
-        self.bad = self.bad + usize::from(bad) - usize::from(was_bad);
-        self.bad_changed |= bad != was_bad;
-        let before = before.and_then(Result::ok).unwrap_or_default();
-        let now = understood.and_then(Result::ok).unwrap_or_default();
-        for instance in &now {
-            if before.contains(instance) {
+        let bad = counted(self.bad, |known| known.says.is_err());
+        self.bad_changed |= bad != self.bad;
+        self.bad = bad;
+        self.refused = counted(self.refused, |known| known.refused.is_some());
+        let said = before.and_then(|before| before.says.ok()).unwrap_or_default();
+        let says = known.and_then(|known| known.says.ok()).unwrap_or_default();
+        let (said, says) = (by_id(&said), by_id(&says));
+        for (id, instance) in &says {
+            if said.get(id) == Some(instance) {
                 continue;
             }
-            if !before.iter().any(|before| before.id() == instance.id()) {
-                *self.shared.entry(instance.id().clone()).or_insert(0) += 1;
+            let nodes = self.of_id.entry((*id).clone()).or_default();
+            if let Err(at) = nodes.binary_search(node) {
+                nodes.insert(at, node.clone());
             }
-            self.changes.insert(instance.id().clone(), Some(instance.clone()));
+            self.note(id);
         }
-        for gone in before.iter().filter(|gone| now.iter().all(|instance| instance.id() != gone.id())) {
-            let left = self.shared.get_mut(gone.id()).map_or(0, |count| {
-                *count = count.saturating_sub(1);
-                *count
-            });
-            if left == 0 {
-                self.shared.remove(gone.id());
-                self.changes.insert(gone.id().clone(), None);
-            } else {
-                self.needs_list = true;
+        for id in said.keys().filter(|id| !says.contains_key(*id)) {
+            if let Some(nodes) = self.of_id.get_mut(*id) {
+                nodes.retain(|other| other != node);
+                if nodes.is_empty() {
+                    self.of_id.remove(*id);
+                }
             }
+            self.note(id);
         }
+    }
+
+    /// Has it told what an id is now.
+    fn note(&mut self, id: &InstanceId) {
+        let last = self.of_id.get(id).and_then(|nodes| nodes.last()).and_then(|node| self.nodes.get(node));
+        let says = last.and_then(|known| known.says.as_ref().ok());
+        let instance = says.and_then(|says| says.iter().rfind(|instance| instance.id() == id));
+        self.changes.insert(id.clone(), instance.cloned());
     }
 
     /// What has changed since this was asked last.
@@ -191,13 +244,11 @@ impl Index {
         }
         Some(Update::Delta { put, gone })
     }
+}
 
-    fn all(&self) -> Vec<Instance> {
-        let mut nodes: Vec<_> = self.nodes.iter().collect();
-        // So that of several that stand for an id it is always the same that counts.
-        nodes.sort_by_key(|(node, _)| *node);
-        nodes.into_iter().filter_map(|(_, content)| content.as_ref().ok()).flatten().cloned().collect()
-    }
+/// The instances of a node. It may name an id twice: then the last counts.
+fn by_id(instances: &[Instance]) -> BTreeMap<&InstanceId, &Instance> {
+    instances.iter().map(|instance| (instance.id(), instance)).collect()
 }
 
 /// An index that is being made by a list.
@@ -207,23 +258,22 @@ pub(crate) struct Listing<'a> {
 }
 
 impl Listing<'_> {
-    pub(crate) fn set(&mut self, node: Node, data: Option<&[u8]>) {
-        let Some(data) = data else { return };
-        let understood = self.index.understand(&node, data);
-        if let Err(why) = &understood
-            && !matches!(self.before.nodes.get(&node), Some(Err(before)) if before == why)
-        {
-            self.index.tell(&node, why);
-        }
-        self.index.replace(node, Some(understood));
+    pub(crate) fn set(&mut self, node: &Node, read: Read) {
+        let known = self.index.known_by(node, read, self.before.nodes.get(node));
+        self.index.replace(node, known);
     }
 
     /// The whole, and the index to go on from.
     pub(crate) fn finish(mut self) -> (Vec<Instance>, Index) {
+        // Where none may be read that is told as a whole.
+        if self.index.refusal().is_none() {
+            for (node, known) in &self.index.nodes {
+                self.index.tell(node, known, self.before.nodes.get(node));
+            }
+        }
         // All of it is told by the list.
-        self.index.changes.clear();
         self.index.bad_changed = false;
-        (self.index.all(), self.index)
+        (std::mem::take(&mut self.index.changes).into_values().flatten().collect(), self.index)
     }
 }
 
@@ -238,6 +288,10 @@ mod tests {
 
     fn node(dir: usize, name: &str) -> Node {
         Node { dir, name: name.to_owned() }
+    }
+
+    fn says(text: &str) -> Read {
+        Read::Data(text.into())
     }
 
     #[test]
@@ -256,27 +310,73 @@ mod tests {
         let mut index = index(&["/services/book"]);
         index.changed("/services/book/a");
         assert!(!index.is_settled());
-        index.set(node(0, "a"), Some(b"10.0.0.1:80"));
+        index.set(&node(0, "a"), says("10.0.0.1:80"));
         let Some(Update::Delta { put, gone }) = index.news() else { panic!("no news") };
         assert_eq!((put.len(), gone.len(), index.known(0)), (1, 0, 1));
-        index.set(node(0, "a"), Some(b"10.0.0.1:80"));
+        index.set(&node(0, "a"), says("10.0.0.1:80"));
         assert_eq!(index.news(), None);
-        index.set(node(0, "b"), Some(b"{"));
+        index.set(&node(0, "b"), says("{"));
         assert_eq!(index.news(), Some(Update::Delta { put: Vec::new(), gone: Vec::new() }));
         assert_eq!((index.skipped(), index.known(0)), (1, 2));
-        index.set(node(0, "b"), None);
-        index.set(node(0, "a"), None);
+        index.set(&node(0, "b"), Read::Gone);
+        index.set(&node(0, "a"), Read::Gone);
         let Some(Update::Delta { put, gone }) = index.news() else { panic!("no news") };
         assert_eq!((put.len(), gone.len(), index.known(0), index.skipped()), (0, 1, 0, 0));
     }
 
+    /// What is followed and what is listed agree, in whichever order nodes that stand for one id are read.
     #[test]
-    fn what_two_nodes_stand_for_is_listed_anew_when_one_goes() {
-        let mut index = index(&["/services/book", "/book"]);
-        index.set(node(0, "a"), Some(b"10.0.0.1:80"));
-        index.set(node(1, "a"), Some(b"10.0.0.1:81"));
-        assert!(!index.needs_list());
-        index.set(node(1, "a"), None);
-        assert!(index.needs_list());
+    fn of_several_nodes_that_stand_for_an_id_the_last_counts() {
+        let dirs = &["/services/book", "/book"];
+        let orders = [[0, 1], [1, 0]];
+        for order in orders {
+            let mut followed = index(dirs);
+            let read = |dir: usize| says(["10.0.0.1:80", "10.0.0.1:81"][dir]);
+            for dir in order {
+                followed.set(&node(dir, "a"), read(dir));
+            }
+            let Some(Update::Delta { put, .. }) = followed.news() else { panic!("no news") };
+            assert_eq!((put.len(), put[0].address().port()), (1, 81), "{order:?}");
+            let before = index(dirs);
+            let mut listing = before.anew();
+            for dir in order {
+                listing.set(&node(dir, "a"), read(dir));
+            }
+            assert_eq!(listing.finish().0, put, "{order:?}");
+
+            // A change of the one that does not count is none, and when the other goes it counts, as it is by then.
+            followed.set(&node(0, "a"), says("10.0.0.1:82"));
+            assert_eq!(followed.news(), Some(Update::Delta { put, gone: Vec::new() }));
+            followed.set(&node(1, "a"), Read::Gone);
+            let Some(Update::Delta { put, gone }) = followed.news() else { panic!("no news") };
+            assert_eq!((put[0].address().port(), gone.len()), (82, 0));
+            followed.set(&node(0, "a"), Read::Gone);
+            let Some(Update::Delta { put, gone }) = followed.news() else { panic!("no news") };
+            assert_eq!((put.len(), gone.len()), (0, 1));
+        }
+    }
+
+    #[test]
+    fn a_node_that_may_not_be_read_any_more_counts_as_it_was() {
+        let refused = || Read::Refused("no look".to_owned());
+        let mut index = index(&["/services/book"]);
+        index.set(&node(0, "a"), says("10.0.0.1:80"));
+        index.set(&node(0, "b"), says("10.0.0.1:81"));
+        index.set(&node(0, "c"), refused());
+        let Some(Update::Delta { put, .. }) = index.news() else { panic!("no news") };
+        assert_eq!((put.len(), index.skipped(), index.known(0)), (2, 1, 3));
+        index.set(&node(0, "a"), refused());
+        assert_eq!((index.news(), index.skipped(), index.refusal()), (None, 1, None));
+        // So it is for a list.
+        let mut listing = index.anew();
+        for name in ["a", "b", "c"] {
+            listing.set(&node(0, name), refused());
+        }
+        let (listed, mut index) = listing.finish();
+        assert_eq!((listed, index.skipped(), index.refusal()), (put, 1, Some("no look")));
+        index.set(&node(0, "a"), Read::Gone);
+        index.set(&node(0, "c"), says("10.0.0.1:82"));
+        let Some(Update::Delta { put, gone }) = index.news() else { panic!("no news") };
+        assert_eq!((put.len(), gone.len(), index.skipped(), index.refusal()), (1, 1, 0, None));
     }
 }

@@ -59,7 +59,7 @@ impl ZkProtocol {
             Ok((data, _)) => Ok(decode(service, &named, &data, self.protocol.as_deref())
                 .is_ok_and(|instances| instances.iter().any(|instance| instance.id() == id))),
             Err(Said::NoNode) => Ok(false),
-            Err(error) => Err(self.session.said(what, &error)),
+            Err(error) => Err(self.session.said(&format!("{what} at {path}"), &error)),
         }
     }
 
@@ -142,8 +142,13 @@ impl Protocol for ZkProtocol {
                 .map(|name| (client.check_stat(&format!("{}/{name}", root.trim_end_matches('/'))), name))
                 .collect();
             for (stat, name) in asked {
-                let stat = self.session.ask(what, stat).await?;
-                if stat.is_some_and(|stat| stat.num_children > 0) {
+                let counts = match self.session.asked(what, stat).await? {
+                    Ok(stat) => stat.is_some_and(|stat| stat.num_children > 0),
+                    // Another's, and closed to us: it hides none of the others.
+                    Err(Said::NoAuth) => true,
+                    Err(error) => return Err(self.session.said(what, &error)),
+                };
+                if counts {
                     names.insert(name);
                 }
             }
@@ -154,12 +159,19 @@ impl Protocol for ZkProtocol {
     async fn remove(&self, service: &ServiceName, id: &InstanceId) -> Result<()> {
         let client = self.session.client().await?;
         let what = format!("removal of {service}/{id}");
-        let mut removed = false;
+        let (mut removed, mut closed) = (false, None);
         for dir in self.paths.of_service(service) {
             for name in self.children(&client, &what, &dir).await? {
                 let path = format!("{dir}/{name}");
-                if !self.stands_for(&client, &path, &name, service, id).await? {
-                    continue;
+                match self.stands_for(&client, &path, &name, service, id).await {
+                    Ok(true) => {}
+                    Ok(false) => continue,
+                    // It may be the one, and as well one of the others.
+                    Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                        closed = Some(error);
+                        continue;
+                    }
+                    Err(error) => return Err(error),
                 }
                 match self.session.asked(&what, client.delete(&path, None)).await? {
                     Ok(()) => removed = true,
@@ -168,13 +180,11 @@ impl Protocol for ZkProtocol {
                 }
             }
         }
-        if removed {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorKind::NotFound,
-            format!("no instance {id} of {service} is registered in ZooKeeper"),
-        ))
+        let absent = || {
+            let text = format!("no instance {id} of {service} is registered in ZooKeeper");
+            Error::new(ErrorKind::NotFound, text)
+        };
+        if removed { Ok(()) } else { Err(closed.unwrap_or_else(absent)) }
     }
 
     async fn check(&self) -> Report {

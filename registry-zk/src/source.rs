@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::debug;
 use zookeeper_client::{AddWatchMode, Client, Error as Said, EventType, PersistentWatcher, WatchedEvent};
 
-use crate::index::{Index, Node};
+use crate::index::{Index, Node, Read};
 use crate::session::{Session, User, settled};
 
 /// How long a lost connection may take to return before the registry counts as unreadable.
@@ -93,31 +93,40 @@ impl ZkSource {
         }
         let mut listing = self.index.anew();
         for some in nodes.chunks(AT_ONCE) {
-            for (node, data) in self.read(&client, some.to_vec()).await? {
-                listing.set(node, data.as_deref());
+            for (node, read) in self.read(&client, some.to_vec()).await? {
+                listing.set(&node, read);
             }
         }
         let (instances, index) = listing.finish();
+        self.permitted(&index)?;
         self.index = index;
         self.cursor = Cursor::Watched(Watched { client, watchers });
         self.check_soon();
         Ok(Update::Full(instances))
     }
 
-    /// Reads nodes, all at once; what there is no more is `None`.
-    async fn read(&self, client: &Client, nodes: Vec<Node>) -> Result<Vec<(Node, Option<Vec<u8>>)>> {
+    /// Reads nodes, all at once. One that we may not read is no reason to know nothing of the others.
+    async fn read(&self, client: &Client, nodes: Vec<Node>) -> Result<Vec<(Node, Read)>> {
         let what = self.what("read of an instance");
         let asked: Vec<_> =
             nodes.into_iter().map(|node| (client.get_data(&self.index.path(&node)), node)).collect();
         let mut read = Vec::with_capacity(asked.len());
         for (answer, node) in asked {
-            match self.session.asked(&what, answer).await? {
-                Ok((data, _)) => read.push((node, Some(data))),
-                Err(Said::NoNode) => read.push((node, None)),
-                Err(error) => return Err(self.session.said(&self.index.path(&node), &error)),
-            }
+            let said = |error| self.session.said(&self.index.path(&node), &error);
+            let came = match self.session.asked(&what, answer).await? {
+                Ok((data, _)) => Read::Data(data),
+                Err(Said::NoNode) => Read::Gone,
+                Err(error @ Said::NoAuth) => Read::Refused(said(error).to_string()),
+                Err(error) => return Err(said(error)),
+            };
+            read.push((node, came));
         }
         Ok(read)
+    }
+
+    /// That not all nodes are closed to us: who may read none of them has the wrong password, or no right to look.
+    fn permitted(&self, index: &Index) -> Result<()> {
+        index.refusal().map_or(Ok(()), |why| Err(Error::new(ErrorKind::PermissionDenied, why)))
     }
 
     fn check_soon(&mut self) {
@@ -185,14 +194,11 @@ impl ZkSource {
         }
         // What is read is unread no more only once it is taken in: this may be dropped at any await.
         while let Some(some) = self.index.unread(AT_ONCE) {
-            for (node, data) in self.read(&client, some).await? {
-                self.index.set(node, data.as_deref());
+            for (node, read) in self.read(&client, some).await? {
+                self.index.set(&node, read);
             }
         }
-        if self.index.needs_list() {
-            self.cursor = Cursor::Unlisted;
-            return Ok(None);
-        }
+        self.permitted(&self.index)?;
         Ok(self.index.news())
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use callsign_core::{ErrorKind, Instance, InstanceId, ServiceName, Snapshot};
 use callsign_testkit::fixture::{Fixture, Served, Tuning};
-use callsign_testkit::wait::{ok, until};
+use callsign_testkit::wait::{eventually, ok, until};
 use callsign_testkit::zookeeper::ZooKeeper;
 
 use crate::{SOON, fixture, open};
@@ -105,4 +105,64 @@ async fn servers_that_demand_another_scheme_say_so() {
     let said = snapshot.freshness().error().unwrap().chain();
     println!("{said}");
     assert!(said.contains("SASL") && snapshot.freshness().is_pending(), "{said}");
+}
+
+/// What one who writes there does not show us hides none of the others, and what we knew of it counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_may_not_be_read_hide_no_others() {
+    const ALL: i32 = 31;
+    const ALL_BUT_READ: i32 = 30;
+    let fixture = fixture().await;
+    let service: ServiceName = "book".parse().unwrap();
+    let (raw, dir) = (fixture.raw(), fixture.path(&service));
+    let path = |name: &str| format!("{dir}/{name}");
+    for name in ["10.0.0.1:1", "10.0.0.1:2", "10.0.0.1:3"] {
+        raw.put(&path(name), name.as_bytes()).await.unwrap();
+    }
+    let close = async |name: &str, perms: i32| raw.permit(&path(name), perms).await.unwrap();
+    close("10.0.0.1:3", ALL_BUT_READ).await;
+    let (above, _) = dir.rsplit_once('/').unwrap();
+    raw.put(&format!("{above}/closed"), b"").await.unwrap();
+    raw.permit(&format!("{above}/closed"), ALL_BUT_READ).await.unwrap();
+
+    let registry = ok(fixture.open(&Tuning::default()), "open");
+    let fresh = |count: usize, skipped: usize| {
+        move |s: &Snapshot| s.freshness().is_fresh() && (s.len(), s.skipped()) == (count, skipped)
+    };
+    let mut watch = registry.watch(&service);
+    until(&mut watch, SOON, "those that may be read", fresh(2, 1)).await;
+    let services = ok(registry.services().await, "services");
+    assert!(services.contains(&service), "{services:?}");
+
+    // What closes while it is followed, and is listed anew, counts as it was.
+    close("10.0.0.1:2", ALL_BUT_READ).await;
+    raw.put(&path("10.0.0.1:2"), b"10.0.0.1:22").await.unwrap();
+    raw.put(&path("10.0.0.1:4"), b"10.0.0.1:4").await.unwrap();
+    until(&mut watch, SOON, "one more", fresh(3, 1)).await;
+    let reset = async || {
+        let before = fixture.link().unwrap().accepted();
+        fixture.link().unwrap().reset();
+        eventually(SOON, "it reconnects", async || fixture.link().unwrap().accepted() > before).await;
+        raw.put(&path("10.0.0.1:5"), b"10.0.0.1:5").await.unwrap();
+    };
+    reset().await;
+    let seen = until(&mut watch, SOON, "listed anew", fresh(4, 1)).await;
+    assert_eq!(seen.get(&"10.0.0.1:2".parse().unwrap()).unwrap().address().port(), 2);
+
+    // Whoever may read none has no rights, or the wrong password.
+    for name in ["10.0.0.1:1", "10.0.0.1:4", "10.0.0.1:5"] {
+        close(name, ALL_BUT_READ).await;
+    }
+    fixture.link().unwrap().reset();
+    let refused =
+        |s: &Snapshot| s.freshness().error().is_some_and(|e| e.kind() == ErrorKind::PermissionDenied);
+    let stale = until(&mut watch, SOON, "none may be read", refused).await;
+    assert_eq!(stale.len(), 4);
+    let error = registry.remove(&service, &"10.0.0.1:9".parse().unwrap()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "it may be any of them: {}", error.chain());
+    ok(registry.remove(&service, &"10.0.0.1:3".parse().unwrap()).await, "remove by name");
+    for name in ["10.0.0.1:1", "10.0.0.1:2", "10.0.0.1:4", "10.0.0.1:5"] {
+        close(name, ALL).await;
+    }
+    until(&mut watch, SOON * 3, "all may be read", fresh(4, 0)).await;
 }
