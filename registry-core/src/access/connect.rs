@@ -15,6 +15,7 @@ use tokio::net::UnixStream;
 #[cfg(feature = "http")]
 use super::Target;
 use super::Tls;
+use super::dial::Dial;
 #[cfg(feature = "tls")]
 use super::rustls::{Handshakes, TlsStream, explain};
 use super::words::{INSTANCE, REGISTRY, Words};
@@ -29,6 +30,7 @@ pub struct Connector {
     #[cfg(feature = "tls")]
     tls: Option<Handshakes>,
     loopback_only: bool,
+    dial: Dial,
     words: &'static Words,
 }
 
@@ -58,11 +60,12 @@ impl Connector {
         return Ok(Self {
             tls: tls.map(|tls| Handshakes::new(tls.clone(), protocols)).transpose()?,
             loopback_only: false,
+            dial: Dial::default(),
             words: &REGISTRY,
         });
         #[cfg(not(feature = "tls"))]
         match tls {
-            None => Ok(Self { loopback_only: false, words: &REGISTRY }),
+            None => Ok(Self { loopback_only: false, dial: Dial::default(), words: &REGISTRY }),
             Some(_) => Err(super::unavailable("whoever connects")),
         }
     }
@@ -120,7 +123,8 @@ impl Connector {
         Err(io::Error::new(io::ErrorKind::Unsupported, text))
     }
 
-    /// Opens a connection. Bounded by nothing but the caller's patience; dropped, it closes. `trouble` is told if the
+    /// Opens a connection, to any of the addresses that a name has: to the next one each time, and soon to the one after it
+    /// where that does not answer. Bounded by nothing but the caller's patience; dropped, it closes. `trouble` is told if the
     /// server refuses it later, before its first word: client libraries may lose that.
     ///
     /// # Errors
@@ -144,16 +148,7 @@ impl Connector {
         trouble: &Trouble,
     ) -> io::Result<Stream> {
         *trouble.lock() = None;
-        let tcp = TcpStream::connect((address.host(), address.port())).await?;
-        let peer = tcp.peer_addr()?.ip();
-        if self.loopback_only && !peer.to_canonical().is_loopback() {
-            let text = format!(
-                "{} is {peer}, which is not this machine: a password would cross the network in the clear: use TLS, or \
-                 allow it by insecure_plaintext_password=true",
-                address.host()
-            );
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
-        }
+        let tcp = self.dial.connect(address.host(), address.port(), self.loopback_only).await?;
         // Requests are small, and wait for their answers.
         tcp.set_nodelay(true)?;
         let io = match self {

@@ -3,6 +3,7 @@
 
 mod connect;
 mod credentials;
+mod dial;
 #[cfg(feature = "http")]
 mod http;
 mod pem;
