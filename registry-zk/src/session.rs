@@ -8,13 +8,12 @@
 //! session as one who has seen nothing: then it is told that there is none.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use callsign_core::{CredentialProvider, Error, ErrorKind, Result};
-use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{info, warn};
@@ -128,14 +127,14 @@ impl Session {
 
     /// Asks ZooKeeper whether a session has ended.
     async fn probe(&self, client: &Client) -> bool {
-        let Ok((connector, hosts)) = self.ensemble.way.connector() else { return false };
+        let Ok(connector) = self.ensemble.way.connector() else { return false };
         let connector = connector
             .with_session(client.session().clone())
             .with_session_timeout(self.ensemble.timeout)
             .with_fail_eagerly()
             // If the session lives it is its client's, and goes on.
             .with_detached();
-        let asked = timeout(PROBE * 2, on(&self.ensemble.way.runtime, connector.connect(hosts))).await;
+        let asked = timeout(PROBE * 2, self.ensemble.way.connect(connector)).await;
         let ended = matches!(asked, Ok(Err(zookeeper_client::Error::SessionExpired)));
         if ended {
             info!(ensemble = self.hosts(), session = %client.session_id(), "ZooKeeper does not know the session any more");
@@ -254,8 +253,7 @@ impl Session {
     async fn open(&self) -> Result<Client> {
         const WHAT: &str = "opening of a session";
         let way = &self.ensemble.way;
-        let (connector, hosts) = way.connector()?;
-        let mut connector = connector.with_session_timeout(self.ensemble.timeout).with_fail_eagerly();
+        let mut connector = way.connector()?.with_session_timeout(self.ensemble.timeout).with_fail_eagerly();
         if let Some(provider) = &self.ensemble.credentials {
             let provided = self.asked("question for credentials", provider.credentials()).await?;
             let credentials = provided.map_err(|error| {
@@ -265,7 +263,7 @@ impl Session {
             let said = format!("{}:{}", credentials.user(), credentials.password().expose());
             connector = connector.with_auth("digest", said.as_bytes());
         }
-        match self.asked(WHAT, on(&way.runtime, connector.connect(hosts))).await? {
+        match self.asked(WHAT, way.connect(connector)).await? {
             Ok(client) => Ok(client),
             Err(error) => {
                 let said = self.said(WHAT, &error);
@@ -348,14 +346,4 @@ pub(crate) fn ended(client: &Client) -> impl Future<Output = ()> + Send + use<> 
             state = states.changed().await;
         }
     }
-}
-
-/// Has whatever a future spawns run on a runtime, though it be polled on another.
-async fn on<F: Future>(runtime: &Handle, future: F) -> F::Output {
-    let mut future = Box::pin(future);
-    poll_fn(move |cx| {
-        let _on = runtime.enter();
-        future.as_mut().poll(cx)
-    })
-    .await
 }
