@@ -133,8 +133,9 @@ pub(super) fn decode(service: &ServiceName, fields: Fields) -> Result<Instance, 
     {
         instance = instance.with_state(State::Down);
     }
-    if let Some(zone) = metadata.get(ZONE).filter(|zone| !zone.is_empty()) {
-        instance = instance.with_zone(zone).map_err(say)?;
+    // What is no zone to us stays what it is to them.
+    if let Some(zoned) = metadata.get(ZONE).and_then(|zone| instance.clone().with_zone(zone).ok()) {
+        instance = zoned;
         metadata.remove(ZONE);
     }
     let weight = metadata.get(WEIGHT).and_then(|weight| as_weight(&Value::String(weight.clone())));
@@ -145,13 +146,16 @@ pub(super) fn decode(service: &ServiceName, fields: Fields) -> Result<Instance, 
     instance.with_all_metadata(metadata).map_err(say)
 }
 
+/// A port, if there is one: who has none of a kind may say so with -1, as Druid does, or 0. Text is read as Curator reads it.
 fn port(value: Option<&Value>, name: &str) -> Result<Option<u32>, String> {
-    match value {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => value
-            .as_u64()
-            .and_then(|port| u32::try_from(port).ok())
-            .map(Some)
-            .ok_or_else(|| format!("{name:?} is {value}, and no port")),
+    let number = match value {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::String(text)) => text.trim().parse().ok(),
+        Some(value) => value.as_i64(),
+    };
+    let none = || format!("{name:?} is {}, and no port", value.unwrap_or(&Value::Null));
+    match number.ok_or_else(none)? {
+        ..=0 => Ok(None),
+        port => u32::try_from(port).map(Some).map_err(|_| none()),
     }
 }

@@ -64,6 +64,13 @@ fn what_others_wrote_is_read() {
     let secure = one("i", r#"{"address":"h","port":80,"sslPort":443,"payload":7}"#);
     assert_eq!((secure.address().port(), secure.protocol()), (443, Some("https")));
     assert_eq!(one("i", r#"{"address":"h","port":80,"enabled":false}"#).state(), State::Down);
+    // Druid, which has no port for TLS. Jackson takes a number in quotes for one.
+    for other in [r#"{"address":"h","port":80,"sslPort":-1}"#, r#"{"address":"h","port":"80","sslPort":0}"#] {
+        assert_eq!((one("i", other).address().port(), one("i", other).protocol()), (80, None), "{other}");
+    }
+    let zone = "z".repeat(200);
+    let odd = format!(r#"{{"address":"h","port":80,"payload":{{"metadata":{{"zone":"{zone}"}}}}}}"#);
+    assert_eq!((one("i", &odd).zone(), &one("i", &odd).metadata()["zone"]), (None, &zone));
     // Go kit.
     let gokit = one("_c_ece0c92abc631337f27eca6fdb01f432-0000000000", "10.0.2.10:80");
     assert_eq!(gokit.address().to_string(), "10.0.2.10:80");
@@ -118,7 +125,9 @@ fn what_cannot_be_understood_is_an_error() {
         r#"{"address":"10.0.0.1","port":0}"#,
         r#"{"address":"10.0.0.1","port":70000}"#,
         r#"{"address":"10.0.0.1","port":-1}"#,
-        r#"{"address":"10.0.0.1","port":"80"}"#,
+        r#"{"address":"10.0.0.1","port":"8o"}"#,
+        r#"{"address":"10.0.0.1","port":80.5}"#,
+        r#"{"address":"10.0.0.1","port":-1,"sslPort":-1}"#,
         r#"{"address":"0.0.0.0","port":80}"#,
         r#"{"endpoints":[]}"#,
         r#"{"Weight":10,"Tags":null}"#,
