@@ -51,7 +51,7 @@ impl Paths {
         let name = match format {
             // Kitex takes the name for the address.
             Format::Kitex => escape(&instance.address().to_string()),
-            _ => escape(instance.id().as_str()),
+            Format::Curator | Format::GoKit | Format::Kratos => escape(instance.id().as_str()),
         };
         format!("{root}/{}/{name}", instance.service())
     }

@@ -49,13 +49,23 @@ impl Format {
     }
 }
 
+impl Format {
+    /// Whether who drains or is down can be written as that.
+    fn knows_states(self) -> bool {
+        match self {
+            Self::Curator => true,
+            Self::GoKit | Self::Kratos | Self::Kitex => false,
+        }
+    }
+}
+
 /// The largest value that is read; ZooKeeper itself refuses requests above 1 MiB by default.
 pub(crate) const MAX_VALUE: usize = 512 * 1024;
 
 /// An instance's data, which was registered at a time in milliseconds; `None` where the format can only say that it is
 /// not there.
 pub(crate) fn encode(format: Format, instance: &Instance, since: u64) -> Option<Vec<u8>> {
-    if format != Format::Curator && instance.state() != State::Up {
+    if !format.knows_states() && instance.state() != State::Up {
         return None;
     }
     match format {
@@ -73,7 +83,11 @@ pub(crate) fn leaves_out(format: Format, instance: &Instance) -> bool {
         || instance.zone().is_some()
         || instance.version().is_some()
         || !instance.metadata().is_empty();
-    format == Format::GoKit && says_more
+    match format {
+        Format::GoKit => says_more,
+        // Where there is no other place there is `Own`.
+        Format::Curator | Format::Kratos | Format::Kitex => false,
+    }
 }
 
 /// What any of the formats that are JSON objects may have. Values where the frameworks' types are not the only ones that
