@@ -18,6 +18,9 @@ use crate::session::Session;
 use crate::source::ZkSource;
 use crate::wire::{decode, leaves_out};
 
+/// How often a probe is tried anew because the nodes above it came or went meanwhile.
+const TRIES: usize = 5;
+
 /// ZooKeeper's own node, below the root.
 const RESERVED: &str = "zookeeper";
 
@@ -72,33 +75,54 @@ impl ZkProtocol {
         Ok(format!("below {read:?}"))
     }
 
+    /// Writes a probe and removes it, both in one step: whoever gives up in between leaves nothing behind, and nobody sees it.
     async fn write(&self, client: &Client) -> Result<String> {
         let what = "write of a probe";
         let base = self.paths.base();
-        let ends: Vec<_> = base.match_indices('/').map(|(at, _)| at).filter(|at| *at > 0).collect();
-        let mut made = Vec::new();
-        let parents = ends.iter().filter_map(|end| base.get(..*end)).chain((base != "/").then_some(base));
-        let options = CreateMode::Persistent.with_acls(Acls::anyone_all());
-        for parent in parents {
-            match self.session.asked(what, client.create(parent, &[], &options)).await? {
-                Ok(_) => made.push(parent),
-                Err(Said::NodeExists | Said::NoAuth) => {}
+        // No service can have this name.
+        let probe = format!("{}/~check-{:016x}", base.trim_end_matches('/'), fastrand::u64(..));
+        for _ in 0..TRIES {
+            let missing = self.missing(client, what, base).await?;
+            let written = self.write_and_remove(client, &missing, &probe);
+            match self.session.asked(what, written).await? {
+                Ok(()) => return Ok(format!("below {base:?}")),
+                // Others make the nodes above it, or remove them.
+                Err(Said::NodeExists | Said::NoNode | Said::NotEmpty) => {}
                 Err(error) => return Err(self.session.said(what, &error)),
             }
         }
-        let options = CreateMode::Ephemeral.with_acls(Acls::anyone_all());
-        // No service can have this name, so nobody takes the probe for one.
-        let probe = format!("{}/~check-{:016x}", base.trim_end_matches('/'), fastrand::u64(..));
-        let written = self.session.ask(what, client.create(&probe, b"probe", &options)).await;
-        let removed = match written {
-            Ok(_) => self.session.ask("removal of a probe", client.delete(&probe, None)).await,
-            Err(error) => Err(error),
-        };
-        for parent in made.into_iter().rev() {
-            // Unless somebody has registered meanwhile.
-            let _ = self.session.asked(what, client.delete(parent, None)).await?;
+        let text = format!("{what}: what is above {probe} changes all the time");
+        Err(Error::new(ErrorKind::Unavailable, text))
+    }
+
+    /// Those of a node and the ones above it that are not there, the highest first. One that may not be looked at is there.
+    async fn missing<'a>(&self, client: &Client, what: &str, base: &'a str) -> Result<Vec<&'a str>> {
+        let above = base.match_indices('/').filter(|(at, _)| *at > 0).filter_map(|(at, _)| base.get(..at));
+        let asked: Vec<_> =
+            above.chain((base != "/").then_some(base)).map(|path| (client.check_stat(path), path)).collect();
+        let mut missing = Vec::new();
+        for (stat, path) in asked {
+            match self.session.asked(what, stat).await? {
+                Ok(None) => missing.push(path),
+                Ok(Some(_)) | Err(Said::NoAuth) => {}
+                Err(error) => return Err(self.session.said(what, &error)),
+            }
         }
-        removed.map(|()| format!("below {base:?}"))
+        Ok(missing)
+    }
+
+    async fn write_and_remove(&self, client: &Client, missing: &[&str], probe: &str) -> Result<(), Said> {
+        let made = CreateMode::Persistent.with_acls(Acls::anyone_all());
+        let mut writer = client.new_multi_writer();
+        for parent in missing {
+            writer.add_create(parent, &[], &made)?;
+        }
+        writer.add_create(probe, b"probe", &CreateMode::Ephemeral.with_acls(Acls::anyone_all()))?;
+        writer.add_delete(probe, None)?;
+        for parent in missing.iter().rev() {
+            writer.add_delete(parent, None)?;
+        }
+        writer.commit().await.map(drop).map_err(Said::from)
     }
 }
 

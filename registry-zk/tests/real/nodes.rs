@@ -6,6 +6,7 @@ use callsign_core::{Instance, Registry, ServiceName, State};
 use callsign_testkit::fixture::{Fixture, Tuning, with_query};
 use callsign_testkit::wait::{eventually, ok, until};
 use callsign_testkit::zookeeper::{Format, ZooKeeperFixture};
+use tokio::time::{sleep, timeout};
 
 use crate::{SOON, fixture, open};
 
@@ -87,4 +88,20 @@ async fn parents_are_made_and_containers_are_containers() {
     let again = ok(registry.register(instance()).await, "it is made again");
     assert_eq!(fixture.raw().children("/deep/chroot/services").await.unwrap(), ["book"]);
     drop(again);
+}
+
+/// The session goes on, and would keep a probe for as long as the registry is open.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_that_is_given_up_leaves_nothing_behind() {
+    const ANSWER: Duration = Duration::from_millis(40);
+    let fixture = fixture().await;
+    let registry = ok(fixture.open(&Tuning::default()), "open");
+    ok(registry.services().await, "connected");
+    fixture.link().unwrap().latency(ANSWER / 2);
+    // After each of its questions.
+    for n in 1..=10 {
+        let _ = timeout(ANSWER * n + ANSWER / 4, registry.check()).await;
+    }
+    sleep(ANSWER * 2).await;
+    assert_eq!(fixture.raw().children("/").await.unwrap(), ["zookeeper"]);
 }
