@@ -15,7 +15,7 @@ use crate::index::{Index, Scope};
 use crate::lease::ZkLease;
 use crate::paths::{Paths, id_of};
 use crate::session::Session;
-use crate::source::ZkSource;
+use crate::source::{AT_ONCE, ZkSource};
 use crate::wire::{decode, leaves_out};
 
 /// How often a probe is tried anew because the nodes above it came or went meanwhile.
@@ -43,27 +43,48 @@ impl ZkProtocol {
         }
     }
 
-    /// Whether an instance is among those that a node stands for.
-    async fn stands_for(
+    /// The nodes below one that stand for an instance. Most are called by their id, and some hold it inside: all are read at
+    /// once. Those that may not be read are left out; then why is the second.
+    async fn nodes_of(
         &self,
         client: &Client,
-        path: &str,
-        name: &str,
-        service: &ServiceName,
-        id: &InstanceId,
-    ) -> Result<bool> {
-        let Ok(named) = id_of(name) else { return Ok(false) };
-        // Most are called by their id; reading the others is for the few that hold it inside.
-        if named == *id {
-            return Ok(true);
+        what: &str,
+        dir: &str,
+        (service, id): (&ServiceName, &InstanceId),
+    ) -> Result<(Vec<String>, Option<Error>)> {
+        let (mut found, mut closed) = (Vec::new(), None);
+        for names in self.children(client, what, dir).await?.chunks(AT_ONCE) {
+            let mut asked = Vec::new();
+            for name in names {
+                let (path, Ok(named)) = (format!("{dir}/{name}"), id_of(name)) else { continue };
+                if named == *id {
+                    found.push(path);
+                } else {
+                    asked.push((client.get_data(&path), path, named));
+                }
+            }
+            for (answer, path, named) in asked {
+                match self.session.asked(what, answer).await? {
+                    Ok((data, _)) => {
+                        let stands = decode(service, &named, &data, self.protocol.as_deref());
+                        if stands.is_ok_and(|instances| instances.iter().any(|instance| instance.id() == id))
+                        {
+                            found.push(path);
+                        }
+                    }
+                    Err(Said::NoNode) => {}
+                    Err(error) => {
+                        let said = self.session.said(&format!("search for an instance at {path}"), &error);
+                        if error != Said::NoAuth {
+                            return Err(said);
+                        }
+                        // It may be the one, and as well one of the others.
+                        closed = Some(said);
+                    }
+                }
+            }
         }
-        let what = "search for an instance";
-        match self.session.asked(what, client.get_data(path)).await? {
-            Ok((data, _)) => Ok(decode(service, &named, &data, self.protocol.as_deref())
-                .is_ok_and(|instances| instances.iter().any(|instance| instance.id() == id))),
-            Err(Said::NoNode) => Ok(false),
-            Err(error) => Err(self.session.said(&format!("{what} at {path}"), &error)),
-        }
+        Ok((found, closed))
     }
 
     async fn read(&self, client: &Client) -> Result<String> {
@@ -185,18 +206,9 @@ impl Protocol for ZkProtocol {
         let what = format!("removal of {service}/{id}");
         let (mut removed, mut closed) = (false, None);
         for dir in self.paths.of_service(service) {
-            for name in self.children(&client, &what, &dir).await? {
-                let path = format!("{dir}/{name}");
-                match self.stands_for(&client, &path, &name, service, id).await {
-                    Ok(true) => {}
-                    Ok(false) => continue,
-                    // It may be the one, and as well one of the others.
-                    Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                        closed = Some(error);
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                }
+            let (found, refused) = self.nodes_of(&client, &what, &dir, (service, id)).await?;
+            closed = refused.or(closed);
+            for path in found {
                 match self.session.asked(&what, client.delete(&path, None)).await? {
                     Ok(()) => removed = true,
                     Err(Said::NoNode) => {}

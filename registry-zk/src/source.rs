@@ -22,7 +22,7 @@ use crate::session::{Session, User, settled};
 /// How long a lost connection may take to return before the registry counts as unreadable.
 const RETURN: Duration = Duration::from_secs(1);
 /// Reads that are under way at once.
-const AT_ONCE: usize = 500;
+pub(crate) const AT_ONCE: usize = 500;
 
 /// What is known, and how news of it comes.
 enum Cursor {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use callsign_core::{Instance, Registry, ServiceName, State};
-use callsign_testkit::fixture::{Fixture, Tuning, with_query};
+use callsign_core::{ErrorKind, Instance, InstanceId, Registry, ServiceName, State};
+use callsign_testkit::fixture::{Fixture, Served, Tuning, with_query};
 use callsign_testkit::wait::{eventually, ok, until};
 use callsign_testkit::zookeeper::{Format, ZooKeeperFixture};
 use tokio::time::{sleep, timeout};
@@ -104,4 +104,25 @@ async fn a_check_that_is_given_up_leaves_nothing_behind() {
     }
     sleep(ANSWER * 2).await;
     assert_eq!(fixture.raw().children("/").await.unwrap(), ["zookeeper"]);
+}
+
+/// Any of them may hold the id inside, and to ask them one after another takes as many answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_many_is_removed_from_afar() {
+    const MANY: usize = 1000;
+    let fixture = fixture().await;
+    fixture.write_many(&book(), &(0..MANY).collect::<Vec<_>>(), 0).await.unwrap();
+    // Two endpoints, of which one is to go.
+    let both = br#"{"endpoints":["grpc://10.1.0.1:9000","http://10.1.0.1:8000"]}"#;
+    fixture.raw().put(&format!("{}/both", fixture.path(&book())), both).await.unwrap();
+    let registry = ok(fixture.open(&Tuning::default()), "open");
+    ok(registry.services().await, "connected");
+    fixture.link().unwrap().latency(Duration::from_millis(5));
+    for (left, id) in [(MANY, "both@http"), (MANY - 1, "10.0.0.7:50051")] {
+        let id: InstanceId = id.parse().unwrap();
+        ok(timeout(SOON, registry.remove(&book(), &id)).await.expect("it takes no longer"), &id);
+        assert_eq!(fixture.count(&book()).await.unwrap(), left);
+    }
+    let error = registry.remove(&book(), &"both@http".parse().unwrap()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
 }
