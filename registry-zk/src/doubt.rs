@@ -74,38 +74,16 @@ impl Doubt {
 mod tests {
     use std::sync::Arc;
 
-    use callsign_core::{Address, Connector};
     use tokio::io::AsyncWriteExt;
-    use tokio::net::{TcpListener, TcpStream};
-    use tokio::runtime::Handle;
+    use tokio::net::TcpStream;
     use tokio::time::sleep;
 
+    use crate::fake::{REQUEST, SESSION, let_in, listen, session};
     use crate::frames::{frame, read_frame};
     use crate::owners::Left;
-    use crate::session::{Ensemble, Session, User};
-    use crate::way::Way;
+    use crate::session::User;
 
     use super::*;
-
-    const SESSION: i64 = 7;
-    const REQUEST: Duration = Duration::from_secs(5);
-
-    fn session(server: &TcpListener) -> Session {
-        let address = Address::try_from(server.local_addr().unwrap().to_string().as_str()).unwrap();
-        let connector = Connector::new(None, &[]).unwrap();
-        let way = Way::new(vec![address], connector, false, REQUEST, Handle::current());
-        Session::new(Ensemble { way, timeout: REQUEST * 2, request_timeout: REQUEST, credentials: None })
-    }
-
-    /// Answers the first request on a connection.
-    async fn let_in(server: &TcpListener, session: i64) -> TcpStream {
-        let (mut stream, _) = server.accept().await.unwrap();
-        read_frame(&mut stream).await.unwrap();
-        let granted =
-            [&[0; 4], &10_000_i32.to_be_bytes()[..], &session.to_be_bytes(), &frame(&[0; 16]), &[0]];
-        stream.write_all(&frame(&granted.concat())).await.unwrap();
-        stream
-    }
 
     /// Answers so many more: that there is no such node, or that it is well.
     async fn answer(stream: &mut TcpStream, requests: usize) {
@@ -120,7 +98,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_session_that_is_gone_is_missed_though_the_connection_is_good() {
-        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = listen().await;
         let session = session(&server);
         let serve = async {
             let mut first = let_in(&server, SESSION).await;
@@ -148,7 +126,7 @@ mod tests {
     /// Whoever asks takes the session over, so that of many who follow it one asks, however slow its server is.
     #[tokio::test]
     async fn of_many_who_doubt_a_session_one_asks_for_it() {
-        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = listen().await;
         let session = session(&server);
         let serve = async {
             let mut first = let_in(&server, SESSION).await;
@@ -186,7 +164,7 @@ mod tests {
     #[tokio::test]
     async fn the_last_to_go_ends_a_session_that_keeps_what_was_left() {
         for left in [true, false] {
-            let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let server = listen().await;
             let session = Arc::new(session(&server));
             let users = [User::new(&session), User::new(&session)];
             let serve = async {

@@ -196,7 +196,8 @@ impl Entry {
             let options = mode.with_acls(Acls::anyone_all());
             let parent = self.path.get(..*end).unwrap_or_default();
             match self.session.asked(&self.what, client.create(parent, &[], &options)).await? {
-                Ok(_) | Err(Said::NodeExists) => {}
+                // One above it has gone meanwhile: who makes the node finds that out, and begins anew.
+                Ok(_) | Err(Said::NodeExists | Said::NoNode) => {}
                 Err(error @ Said::NoAuth) => {
                     refused = Some(self.session.said(&format!("creation of {parent}"), &error));
                 }
@@ -258,5 +259,56 @@ impl Drop for Entry {
         let sessions = std::mem::take(&mut self.sessions);
         self.released();
         self.session.owners.leave(Left { path: self.path.clone(), sessions });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::fake::{CREATE, EXISTS, NO_NODE, NODE_EXISTS, created, listen, serve, session};
+
+    use super::*;
+
+    /// As containers that Curator has made do, and others who share them.
+    #[tokio::test]
+    async fn what_is_above_may_go_while_it_is_made() {
+        let server = listen().await;
+        let session = Arc::new(session(&server));
+        let instance = Instance::new("book", "10.0.0.1:80").unwrap();
+        let making = Making { format: Format::GoKit, acl: Acl::World, parents: Parents::Persistent };
+        let entry = Entry::new(Arc::clone(&session), "/services/book/a".to_owned(), making, &instance);
+        // The node above all is there when it is asked for, and gone when the next is.
+        let (mut there, mut gone) = (vec!["/services".to_owned()], false);
+        let serving = serve(&server, |(what, path)| {
+            let above = path.rsplit_once('/').map_or("", |(above, _)| above);
+            match *what {
+                EXISTS => Err(NO_NODE),
+                CREATE if there.contains(path) => {
+                    if !gone {
+                        gone = true;
+                        there.clear();
+                    }
+                    Err(NODE_EXISTS)
+                }
+                CREATE if above.is_empty() || there.iter().any(|it| it == above) => {
+                    there.push(path.clone());
+                    Ok(created(path))
+                }
+                _ => Err(NO_NODE),
+            }
+        });
+        let claim = async {
+            let client = session.client().await?;
+            loop {
+                match entry.try_claim(&client, Claim::Take, Some(b"10.0.0.1:80")).await? {
+                    Try::Again => {}
+                    done => return Ok::<_, Error>(matches!(done, Try::Done)),
+                }
+            }
+        };
+        let claimed = tokio::select! {
+            claimed = claim => claimed,
+            () = serving => unreachable!(),
+        };
+        assert!(claimed.unwrap());
     }
 }

@@ -25,6 +25,8 @@ mod config;
 mod doubt;
 mod entry;
 mod error;
+#[cfg(test)]
+mod fake;
 mod frames;
 mod index;
 mod lease;
