@@ -15,10 +15,12 @@ use crate::way::Way;
 pub(crate) const SESSION: i64 = 7;
 pub(crate) const REQUEST: Duration = Duration::from_secs(5);
 
+pub(crate) const DELETE: i32 = 2;
 pub(crate) const EXISTS: i32 = 3;
 pub(crate) const CREATE: i32 = 15;
 
 pub(crate) const NO_NODE: i32 = -101;
+pub(crate) const BAD_VERSION: i32 = -103;
 pub(crate) const NODE_EXISTS: i32 = -110;
 
 /// What is asked for of which node.

@@ -42,6 +42,12 @@ impl Owners {
         lock(&self.of).insert(path.to_owned(), serial);
     }
 
+    /// Sends something off, unless the node is somebody's here: whatever a later claim sends comes after it.
+    pub(crate) fn unless_taken<T>(&self, path: &str, send: impl FnOnce() -> T) -> Option<T> {
+        let of = lock(&self.of);
+        (!of.contains_key(path)).then(send)
+    }
+
     /// The lease ends.
     pub(crate) fn release(&self, path: &str, serial: Serial) {
         let mut of = lock(&self.of);

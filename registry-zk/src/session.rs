@@ -28,6 +28,9 @@ use crate::way::Way;
 /// way that ends the session at the next reconnect; what is left of that is for the services that are followed.
 const WATCHED: usize = 96 * 1024;
 
+/// How often it is tried to remove what was left behind, before the next look.
+const TRIES: usize = 5;
+
 /// How often it is asked whether a session has ended that is not connected.
 const PROBE: Duration = Duration::from_secs(1);
 
@@ -289,18 +292,24 @@ impl Session {
 
     async fn remove_left(&self, client: &Client, left: &Left) -> Result<()> {
         const WHAT: &str = "removal of what was left behind";
-        if self.owners.of(&left.path).is_some() {
-            // Somebody here has claimed it since.
-            return Ok(());
+        for _ in 0..TRIES {
+            let Some(stat) = self.ask(WHAT, client.check_stat(&left.path)).await? else { return Ok(()) };
+            if !left.sessions.contains(&stat.ephemeral_owner) {
+                return Ok(());
+            }
+            let delete = || client.delete(&left.path, Some(stat.version));
+            // Somebody here has claimed it since, and what is there may be his.
+            let Some(deleted) = self.owners.unless_taken(&left.path, delete) else { return Ok(()) };
+            match self.asked(WHAT, deleted).await? {
+                Err(zookeeper_client::Error::NoNode) | Ok(()) => return Ok(()),
+                Err(zookeeper_client::Error::BadVersion) => {}
+                Err(error) => return Err(self.said(WHAT, &error)),
+            }
         }
-        let Some(stat) = self.ask(WHAT, client.check_stat(&left.path)).await? else { return Ok(()) };
-        if !left.sessions.contains(&stat.ephemeral_owner) {
-            return Ok(());
-        }
-        match self.asked(WHAT, client.delete(&left.path, Some(stat.version))).await? {
-            Err(zookeeper_client::Error::NoNode) | Ok(()) => Ok(()),
-            Err(error) => Err(self.said(WHAT, &error)),
-        }
+        Err(Error::new(
+            ErrorKind::Unavailable,
+            format!("{WHAT}: the node {} changes all the time", left.path),
+        ))
     }
 }
 
@@ -345,5 +354,72 @@ pub(crate) fn ended(client: &Client) -> impl Future<Output = ()> + Send + use<> 
         while !state.is_terminated() {
             state = states.changed().await;
         }
+    }
+}
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use crate::fake::{Asked, BAD_VERSION, DELETE, EXISTS, SESSION, listen, serve, session, stat};
+
+    use super::*;
+
+    fn left(session: &Session) -> Left {
+        let left = Left { path: "/a".to_owned(), sessions: vec![SESSION] };
+        session.owners.leave(left.clone());
+        left
+    }
+
+    /// Asks for a client, which tidies, of a server that answers so. Returns what came of it, and what was asked.
+    async fn tidied(
+        server: &tokio::net::TcpListener,
+        session: &Session,
+        mut answer: impl FnMut(&Asked) -> Result<Vec<u8>, i32>,
+    ) -> (Result<()>, Vec<Asked>) {
+        let asked = Mutex::new(Vec::new());
+        let serving = serve(server, |request| {
+            asked.lock().unwrap().push(request.clone());
+            answer(request)
+        });
+        let tidied = tokio::select! {
+            client = session.client() => client.map(drop),
+            () = serving => unreachable!(),
+        };
+        (tidied, asked.into_inner().unwrap())
+    }
+
+    /// It is in the place of what was left, and of the same session.
+    #[tokio::test]
+    async fn what_was_claimed_meanwhile_is_not_tidied_away() {
+        let server = listen().await;
+        let session = session(&server);
+        left(&session);
+        let (tidied, asked) = tidied(&server, &session, |(what, _)| {
+            assert_eq!(*what, EXISTS);
+            session.owners.take("/a", session.owners.serial());
+            Ok(stat(0))
+        })
+        .await;
+        tidied.unwrap();
+        assert_eq!(asked, [(EXISTS, "/a".to_owned())]);
+        assert!(session.owners.left().is_empty());
+    }
+
+    /// That concerns nobody who asks for a client.
+    #[tokio::test]
+    async fn what_has_changed_meanwhile_is_looked_at_again() {
+        let server = listen().await;
+        let session = session(&server);
+        left(&session);
+        let mut versions = [0, 1].into_iter();
+        let mut deletes = [Err(BAD_VERSION), Ok(Vec::new())].into_iter();
+        let (tidied, asked) = tidied(&server, &session, |(what, _)| match *what {
+            EXISTS => Ok(stat(versions.next().unwrap())),
+            _ => deletes.next().unwrap(),
+        })
+        .await;
+        tidied.unwrap();
+        assert_eq!(asked.iter().map(|(what, _)| *what).collect::<Vec<_>>(), [EXISTS, DELETE, EXISTS, DELETE]);
+        assert!(session.owners.left().is_empty());
     }
 }
