@@ -26,7 +26,7 @@ struct Followed {
     states: StateWatcher,
     /// Whether it is back, and has not had an answer since.
     doubted: bool,
-    /// When it was asked for last, which took it from its client.
+    /// When it was last about to be asked for, which takes it from its client.
     asked: Option<Instant>,
 }
 
@@ -38,7 +38,7 @@ impl Mute<'_> {
     /// The session was asked for, and lives.
     pub(crate) fn asked(mut self) {
         if let Some(followed) = &mut *self.0 {
-            (followed.doubted, followed.asked) = (false, Some(Instant::now()));
+            followed.doubted = false;
         }
     }
 }
@@ -62,6 +62,8 @@ impl Doubt {
                 && client.state() == SessionState::SyncConnected
                 && followed.asked.is_none_or(|at| at.elapsed() > SELDOM)
             {
+                // Now and not once there is an answer: whoever asks may be cut off, and has asked all the same.
+                followed.asked = Some(Instant::now());
                 break;
             }
             followed.doubted = false;
@@ -158,6 +160,42 @@ mod tests {
         };
         let ((_silent, asked), ()) = tokio::join!(serve, follow);
         assert_eq!(asked, 1, "of three");
+    }
+
+    /// A session of four seconds is renewed every 1.3 s, by calls that end those that ask.
+    #[tokio::test]
+    async fn who_is_cut_off_in_the_middle_has_asked_all_the_same() {
+        let server = listen().await;
+        let session = session(&server);
+        let serve = async {
+            let mut first = let_in(&server, SESSION).await;
+            answer(&mut first, 1 + 1).await;
+            drop(first);
+            let mut silent = let_in(&server, SESSION).await;
+            answer(&mut silent, 1).await;
+            // As slow to those who ask.
+            let mut asked = Vec::new();
+            let most = sleep(REQUEST * 2 * 2 / 5 - PATIENCE / 4);
+            tokio::pin!(most);
+            loop {
+                tokio::select! {
+                    () = &mut most => break,
+                    Ok(stream) = server.accept() => asked.push(stream),
+                }
+            }
+            (silent, asked.len())
+        };
+        let follow = async {
+            let client = session.client().await.unwrap();
+            let follow = async || {
+                for _ in 0..3 {
+                    let _ = timeout(PATIENCE * 4 / 3, session.found_ended(&client)).await;
+                }
+            };
+            tokio::join!(follow(), follow(), client.check_stat("/")).2.ok();
+        };
+        let ((_silent, asked), ()) = tokio::join!(serve, follow);
+        assert_eq!(asked, 1);
     }
 
     /// What could not be removed goes with its session, once nobody is left who would remove it.

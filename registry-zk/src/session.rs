@@ -356,6 +356,7 @@ pub(crate) fn ended(client: &Client) -> impl Future<Output = ()> + Send + use<> 
         }
     }
 }
+
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
