@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, timeout};
 use zookeeper_client::{Client, SessionState, StateWatcher};
 
-/// How long a client that is back may go without an answer.
+/// How long a client that is back may go without an answer, and twice as long each time that it was only slow.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How often a session is asked for at most: one that lives is taken away from its client by that, and a server that is slow
 /// because everybody is back has no use for more of them.
@@ -28,6 +28,7 @@ struct Followed {
     doubted: bool,
     /// When it was last about to be asked for, which takes it from its client.
     asked: Option<Instant>,
+    patience: Duration,
 }
 
 /// A client that is back and gets no answer. While it is held nobody else finds that out: each who asks for the session
@@ -50,20 +51,23 @@ impl Doubt {
         let session = client.session_id().0;
         let mut held = self.0.lock().await;
         if held.as_ref().is_none_or(|followed| followed.session != session) {
-            *held = Some(Followed { session, states: client.state_watcher(), doubted: false, asked: None });
+            let states = client.state_watcher();
+            *held = Some(Followed { session, states, doubted: false, asked: None, patience: PATIENCE });
         }
         while let Some(followed) = &mut *held {
             if !followed.doubted {
                 followed.doubted = followed.states.changed().await == SessionState::SyncConnected;
                 continue;
             }
-            let answer = timeout(PATIENCE, client.check_stat("/")).await;
+            let answer = timeout(followed.patience, client.check_stat("/")).await;
             if answer.is_err()
                 && client.state() == SessionState::SyncConnected
                 && followed.asked.is_none_or(|at| at.elapsed() > SELDOM)
             {
                 // Now and not once there is an answer: whoever asks may be cut off, and has asked all the same.
                 followed.asked = Some(Instant::now());
+                // Of a session that has ended nobody asks again.
+                followed.patience *= 2;
                 break;
             }
             followed.doubted = false;

@@ -40,10 +40,15 @@ pub(crate) fn session(server: &TcpListener) -> Session {
 /// Answers the first request on a connection.
 pub(crate) async fn let_in(server: &TcpListener, session: i64) -> TcpStream {
     let (mut stream, _) = server.accept().await.unwrap();
-    read_frame(&mut stream).await.unwrap();
+    grant(&mut stream, session).await;
+    stream
+}
+
+/// The same, on one that is there already.
+pub(crate) async fn grant(stream: &mut TcpStream, session: i64) {
+    read_frame(stream).await.unwrap();
     let granted = [&[0; 4], &10_000_i32.to_be_bytes()[..], &session.to_be_bytes(), &frame(&[0; 16]), &[0]];
     stream.write_all(&frame(&granted.concat())).await.unwrap();
-    stream
 }
 
 /// Lets somebody in and answers, by what `answer` says: the bytes, or the number of an error. Never ends by itself.

@@ -20,6 +20,7 @@
 //! `callsign-core`. The client library beneath this crate runs a task for the session, and over TLS there is one more that
 //! hands its bytes on; both end with the registry.
 
+mod away;
 mod builder;
 mod config;
 mod doubt;

@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{info, warn};
 use zookeeper_client::{Client, SessionState, StateWatcher};
 
+use crate::away::Away;
 use crate::doubt::Doubt;
 use crate::error;
 use crate::owners::{Left, Owners};
@@ -31,8 +32,8 @@ const WATCHED: usize = 96 * 1024;
 /// How often it is tried to remove what was left behind, before the next look.
 const TRIES: usize = 5;
 
-/// How often it is asked whether a session has ended that is not connected.
-const PROBE: Duration = Duration::from_secs(1);
+/// How long a connection may take to return before it is asked whether its session has ended.
+pub(crate) const PROBE: Duration = Duration::from_secs(1);
 
 /// How an ensemble is reached.
 pub(crate) struct Ensemble {
@@ -52,8 +53,8 @@ pub(crate) struct Session {
     users: AtomicUsize,
     /// The last session that has ended as ZooKeeper says, though its client does not know it.
     ended: watch::Sender<i64>,
-    /// When that was asked last.
-    probed: Mutex<Option<Instant>>,
+    /// Who is not connected.
+    away: Mutex<Option<Away>>,
     doubt: Doubt,
 }
 
@@ -79,7 +80,7 @@ impl Session {
             watched: AtomicUsize::new(0),
             users: AtomicUsize::new(0),
             ended: watch::Sender::new(0),
-            probed: Mutex::default(),
+            away: Mutex::default(),
             doubt: Doubt::default(),
         }
     }
@@ -113,19 +114,16 @@ impl Session {
             return false;
         }
         // Whoever comes while it is asked hears of it later.
-        let Ok(mut probed) = self.probed.try_lock() else { return false };
-        let before = probed.map(|at| at.elapsed());
-        if before.is_none_or(|before| before > PROBE * 5) {
-            // The client itself has tried already, or is about to.
-            *probed = Some(Instant::now());
+        let Ok(mut away) = self.away.try_lock() else { return false };
+        if !Away::is_to_be_asked_for(&mut away, client) {
             return false;
         }
-        if before.is_some_and(|before| before < PROBE) {
-            return false;
+        let mut states = client.state_watcher();
+        tokio::select! {
+            ended = self.probe(client) => ended,
+            // Its client was quicker, and would lose the connection again to who asks on.
+            _ = settled(client, &mut states) => !self.lives(client),
         }
-        let ended = self.probe(client).await;
-        *probed = Some(Instant::now());
-        ended
     }
 
     /// Asks ZooKeeper whether a session has ended.
@@ -158,7 +156,13 @@ impl Session {
         let find_out = async {
             loop {
                 let mute = self.doubt.mute(client).await;
-                if self.probe(client).await {
+                let mut states = client.state_watcher();
+                let ended = tokio::select! {
+                    ended = self.probe(client) => ended,
+                    // It is told whether its session has ended, or lost it to who asks: then it lives.
+                    _ = states.changed() => false,
+                };
+                if ended {
                     return;
                 }
                 mute.asked();
@@ -358,69 +362,5 @@ pub(crate) fn ended(client: &Client) -> impl Future<Output = ()> + Send + use<> 
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use crate::fake::{Asked, BAD_VERSION, DELETE, EXISTS, SESSION, listen, serve, session, stat};
-
-    use super::*;
-
-    fn left(session: &Session) -> Left {
-        let left = Left { path: "/a".to_owned(), sessions: vec![SESSION] };
-        session.owners.leave(left.clone());
-        left
-    }
-
-    /// Asks for a client, which tidies, of a server that answers so. Returns what came of it, and what was asked.
-    async fn tidied(
-        server: &tokio::net::TcpListener,
-        session: &Session,
-        mut answer: impl FnMut(&Asked) -> Result<Vec<u8>, i32>,
-    ) -> (Result<()>, Vec<Asked>) {
-        let asked = Mutex::new(Vec::new());
-        let serving = serve(server, |request| {
-            asked.lock().unwrap().push(request.clone());
-            answer(request)
-        });
-        let tidied = tokio::select! {
-            client = session.client() => client.map(drop),
-            () = serving => unreachable!(),
-        };
-        (tidied, asked.into_inner().unwrap())
-    }
-
-    /// It is in the place of what was left, and of the same session.
-    #[tokio::test]
-    async fn what_was_claimed_meanwhile_is_not_tidied_away() {
-        let server = listen().await;
-        let session = session(&server);
-        left(&session);
-        let (tidied, asked) = tidied(&server, &session, |(what, _)| {
-            assert_eq!(*what, EXISTS);
-            session.owners.take("/a", session.owners.serial());
-            Ok(stat(0))
-        })
-        .await;
-        tidied.unwrap();
-        assert_eq!(asked, [(EXISTS, "/a".to_owned())]);
-        assert!(session.owners.left().is_empty());
-    }
-
-    /// That concerns nobody who asks for a client.
-    #[tokio::test]
-    async fn what_has_changed_meanwhile_is_looked_at_again() {
-        let server = listen().await;
-        let session = session(&server);
-        left(&session);
-        let mut versions = [0, 1].into_iter();
-        let mut deletes = [Err(BAD_VERSION), Ok(Vec::new())].into_iter();
-        let (tidied, asked) = tidied(&server, &session, |(what, _)| match *what {
-            EXISTS => Ok(stat(versions.next().unwrap())),
-            _ => deletes.next().unwrap(),
-        })
-        .await;
-        tidied.unwrap();
-        assert_eq!(asked.iter().map(|(what, _)| *what).collect::<Vec<_>>(), [EXISTS, DELETE, EXISTS, DELETE]);
-        assert!(session.owners.left().is_empty());
-    }
-}
+#[path = "session_tests.rs"]
+mod tests;

@@ -27,13 +27,17 @@ struct Scene {
 
 impl Scene {
     async fn set() -> Self {
+        Self::with("ttl=4s").await
+    }
+
+    async fn with(query: &str) -> Self {
         let servers = ZooKeeper::ensemble::<3>().await.unwrap();
         let mut links = Vec::new();
         for server in &servers {
             links.push(Proxy::start(server.addr()).await.unwrap());
         }
         let hosts: Vec<_> = links.iter().map(|link| link.addr().to_string()).collect();
-        let registry = open(&format!("zk://{}/services?ttl=4s", hosts.join(","))).unwrap();
+        let registry = open(&format!("zk://{}/services?{query}", hosts.join(","))).unwrap();
         let held = ok(registry.register(Instance::new("book", "10.0.0.1:80").unwrap()).await, "register");
         let mut watch = registry.watch(&"book".parse().unwrap());
         until(&mut watch, SOON, "seen", |s| s.len() == 1).await;
@@ -99,5 +103,35 @@ async fn the_connected_member_is_frozen() {
     scene.goes_on_without(gone, 1, FROZEN).await;
     scene.servers[gone].resume().unwrap();
     recorder.check_never_missing(&[scene.held.id()]);
+    scene.end().await;
+}
+
+/// Whoever asks for a session takes it from its client, which then needs another slow connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_returns_slowly_is_let_return() {
+    const ROUNDS: u32 = 3;
+    let scene = Scene::with("ttl=10s&drain=0s").await;
+    let mut held = Vec::new();
+    for n in 1..=4 {
+        let instance = Instance::new("book", format!("10.0.0.1:{n}")).unwrap();
+        held.push(ok(scene.registry.register(instance).await, "register"));
+    }
+    let accepted = || scene.links.iter().map(Proxy::accepted).sum::<u64>();
+    let before = accepted();
+    // Who is back needs two answers before it gets the first of its own: more than a second, which is doubted once.
+    scene.links.iter().for_each(|link| link.latency(Duration::from_millis(350)));
+    for round in 0..ROUNDS {
+        scene.links.iter().for_each(Proxy::reset);
+        for held in &held {
+            let changed = Instance::clone(&held.instance()).with_weight(round + 2);
+            ok(held.update(changed).await, "update");
+        }
+    }
+    let accepted = accepted() - before;
+    scene.links.iter().for_each(Proxy::heal);
+    assert!(accepted <= u64::from(ROUNDS) + 3, "{accepted} connections for {ROUNDS} that were reset");
+    let node = ZooKeeper::raw(&scene.servers[0]).get(OWN).await.unwrap().expect("the own node is there");
+    assert_eq!(node.owner, scene.owner, "nothing had to be registered again");
+    drop(held);
     scene.end().await;
 }
