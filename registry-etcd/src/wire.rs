@@ -57,9 +57,20 @@ impl Format {
         }
     }
 
+    /// Whether who drains or is down can be written as that.
+    fn knows_states(self) -> bool {
+        match self {
+            Self::Grpc => true,
+            Self::GoKit | Self::Kratos | Self::Kitex | Self::GoMicro | Self::GoZero => false,
+        }
+    }
+
     /// Whether its keys begin with a slash.
     pub(crate) fn has_slash(self) -> bool {
-        matches!(self, Self::GoKit | Self::Kratos | Self::GoMicro)
+        match self {
+            Self::GoKit | Self::Kratos | Self::GoMicro => true,
+            Self::Grpc | Self::Kitex | Self::GoZero => false,
+        }
     }
 
     /// What its own framework puts before the name of a service.
@@ -77,7 +88,7 @@ pub(crate) const MAX_VALUE: usize = 1024 * 1024;
 
 /// An instance's value; `None` where the format can only say that it is not there.
 pub(crate) fn encode(format: Format, instance: &Instance) -> Option<Vec<u8>> {
-    if format != Format::Grpc && instance.state() != State::Up {
+    if !format.knows_states() && instance.state() != State::Up {
         return None;
     }
     match format {
@@ -91,13 +102,16 @@ pub(crate) fn encode(format: Format, instance: &Instance) -> Option<Vec<u8>> {
 
 /// Whether a format has no place for some of what an instance says.
 pub(crate) fn leaves_out(format: Format, instance: &Instance) -> bool {
-    let bare = matches!(format, Format::GoKit | Format::GoZero);
     let says_more = instance.weight() != 1
         || instance.protocol().is_some()
         || instance.zone().is_some()
         || instance.version().is_some()
         || !instance.metadata().is_empty();
-    bare && says_more
+    match format {
+        Format::GoKit | Format::GoZero => says_more,
+        // Where there is no other place there is `Own`.
+        Format::Grpc | Format::Kratos | Format::Kitex | Format::GoMicro => false,
+    }
 }
 
 /// What any of the formats that are JSON objects may have. Values where the frameworks' types are not the only ones

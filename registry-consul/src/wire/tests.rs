@@ -144,7 +144,7 @@ proptest! {
 
     #[test]
     fn what_is_written_is_read_back(
-        metadata in proptest::collection::btree_map("[a-zA-Z0-9_.书-]{1,8}", "\\PC{0,600}", 0..80),
+        metadata in proptest::collection::btree_map("zone|weight|secure|version|[a-zA-Z0-9_.书-]{1,8}", "[0-9]{1,2}|\\PC{0,600}", 0..80),
         weight in prop_oneof![Just(0), Just(1), Just(65_535), any::<u32>()],
         (zone, version, protocol) in (proptest::option::of("[a-z]{1,9}"), proptest::option::of("[0-9.]{1,9}"), proptest::option::of("grpcs?|https?")),
         kratos in any::<bool>(),

@@ -28,10 +28,13 @@ struct Kratos<'a> {
 pub fn encode(instance: &Instance) -> Option<Vec<u8>> {
     let mut metadata: BTreeMap<&str, String> =
         instance.metadata().iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
-    if instance.weight() != 1 {
+    let mut own = Own { zone: instance.zone().map(Into::into), ..Own::default() };
+    if metadata.contains_key(WEIGHT_KEY) {
+        own.weight = (instance.weight() != 1).then(|| instance.weight());
+        own.kept.push(WEIGHT_KEY.to_owned());
+    } else if instance.weight() != 1 {
         metadata.insert(WEIGHT_KEY, instance.weight().to_string());
     }
-    let own = Own { zone: instance.zone().map(Into::into), ..Own::default() };
     let kratos = Kratos {
         id: instance.id().as_str(),
         name: instance.service().as_str(),
@@ -85,13 +88,14 @@ pub fn decode(
     if fields.endpoints.is_empty() {
         return Err("the entry has no endpoint".to_owned());
     }
+    let Own { zone, weight, kept, .. } = fields.callsign.unwrap_or_default();
     let mut pairs = pairs(fields.metadata);
-    let weight = pairs.iter().position(|(key, _)| key == WEIGHT_KEY).and_then(|at| {
+    let said = pairs.iter().position(|(key, _)| key == WEIGHT_KEY && !kept.contains(key)).and_then(|at| {
         let weight = as_weight(&Value::String(pairs[at].1.clone()))?;
         pairs.swap_remove(at);
         Some(weight)
     });
-    let zone = fields.callsign.and_then(|own| own.zone);
+    let weight = said.or(weight);
     let mut wanted = Vec::new();
     for endpoint in &fields.endpoints {
         let instance = one(service, endpoint.as_str().ok_or("an endpoint is no text")?)?;

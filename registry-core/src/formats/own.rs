@@ -31,6 +31,9 @@ pub struct Own {
     /// Keys that stand among the metadata for other readers alone.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub added: Vec<String>,
+    /// Keys of the metadata that are that, though the format means something of its own by them.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub kept: Vec<String>,
 }
 
 impl Own {
@@ -45,6 +48,7 @@ impl Own {
             zone: instance.zone().map(Into::into),
             id: None,
             added: Vec::new(),
+            kept: Vec::new(),
         }
     }
 
@@ -54,7 +58,7 @@ impl Own {
         (self != Self::default()).then_some(self)
     }
 
-    /// An instance with what it says, but for the id and what is added.
+    /// An instance with what it says, but for the id and what is said of metadata.
     ///
     /// # Errors
     /// Somebody else wrote it: something is not as an instance may have it.

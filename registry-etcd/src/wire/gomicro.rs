@@ -43,11 +43,15 @@ struct ReadNode {
 pub(super) fn encode(instance: &Instance) -> Option<Vec<u8>> {
     let mut metadata: BTreeMap<&str, &str> =
         instance.metadata().iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-    if let Some(protocol) = instance.protocol() {
-        metadata.insert(PROTOCOL_KEY, protocol);
-    }
     let mut own = Own::of(instance);
-    (own.protocol, own.version) = (None, None);
+    // Of what the format says itself, that alone which it would take for something else.
+    own.version = own.version.filter(|version| version == LATEST);
+    if metadata.contains_key(PROTOCOL_KEY) {
+        own.kept.push(PROTOCOL_KEY.to_owned());
+    } else if let Some(protocol) = instance.protocol() {
+        metadata.insert(PROTOCOL_KEY, protocol);
+        own.protocol = None;
+    }
     let service = Service {
         name: instance.service().as_str(),
         version: instance.version().unwrap_or(LATEST),
@@ -83,9 +87,9 @@ pub(super) fn decode(
     let mut all = Vec::new();
     for node in nodes {
         let address = node.address.ok_or("a node has no address")?;
-        let mut instance = bare::decode(service, &address)?.with_weight(own.weight.unwrap_or(1));
+        let mut instance = bare::decode(service, &address)?;
         let mut pairs = pairs(node.metadata);
-        if let Some(at) = pairs.iter().position(|(key, _)| key == PROTOCOL_KEY)
+        if let Some(at) = pairs.iter().position(|(key, _)| key == PROTOCOL_KEY && !own.kept.contains(key))
             // What is no protocol by our rules stays what it is: metadata.
             && let Ok(said) = instance.clone().with_protocol(&pairs[at].1)
         {
@@ -95,9 +99,7 @@ pub(super) fn decode(
         if let Some(version) = &version {
             instance = instance.with_version(version).map_err(|error| error.to_string())?;
         }
-        if let Some(zone) = &own.zone {
-            instance = instance.with_zone(zone).map_err(|error| error.to_string())?;
-        }
+        instance = own.clone().apply(instance).map_err(|error| error.to_string())?;
         instance = instance.with_all_metadata(pairs).map_err(|error| error.to_string())?;
         let own_id = node.id.filter(|_| !alone).map(|id| InstanceId::new(&id));
         let own_id = own_id.transpose().map_err(|error| error.to_string())?;

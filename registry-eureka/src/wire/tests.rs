@@ -256,7 +256,7 @@ proptest! {
 
     #[test]
     fn what_is_written_is_read_back(
-        metadata in proptest::collection::btree_map("(xml)?[a-zA-Z0-9_.@ 书-]{1,8}", "\\PC{0,60}[\u{0}-\u{1f}\u{fffe}]?", 0..20),
+        metadata in proptest::collection::btree_map("zone|weight|Name|ID|Version|Endpoints|@class|management.port|(xml)?[a-zA-Z0-9_.@ 书-]{1,8}", "[0-9]{1,2}|\\PC{0,60}[\u{0}-\u{1f}\u{fffe}]?", 0..20),
         weight in prop_oneof![Just(0), Just(1), any::<u32>()],
         (zone, version, protocol) in (proptest::option::of("[a-z]{1,9}"), proptest::option::of("[0-9.]{1,9}"), proptest::option::of("grpcs?|https?")),
         state in prop_oneof![Just(State::Up), Just(State::Draining), Just(State::Down)],

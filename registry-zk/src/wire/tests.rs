@@ -1,8 +1,10 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use super::*;
+use crate::paths::{Paths, id_of};
 
 fn book() -> ServiceName {
     ServiceName::new("book").unwrap()
@@ -149,7 +151,7 @@ prop_compose! {
         protocol in proptest::option::of("[a-z][a-z0-9+.-]{0,8}"),
         zone in proptest::option::of("[a-z0-9-]{1,12}"),
         version in proptest::option::of("[a-z0-9.]{1,12}"),
-        metadata in proptest::collection::btree_map("(zone|weight|instance_status|[a-bd-z]{1,6})", ".{0,12}", 0..4),
+        metadata in proptest::collection::btree_map("(zone|weight|instance_status|[a-bd-z]{1,6})", ".{0,12}|[0-9]{1,2}", 0..4),
     ) -> Instance {
         let mut instance = Instance::new("book", format!("{host}:{port}")).unwrap().with_id(&id).unwrap()
             .with_state(state).with_weight(weight);
@@ -162,11 +164,35 @@ prop_compose! {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, rng_seed: RngSeed::Fixed(6), ..ProptestConfig::default() })]
+
     #[test]
     fn what_is_written_is_read_back(instance in any_instance()) {
         let value = encode(Format::Curator, &instance, 7).unwrap();
         let read = decode(&book(), instance.id(), &value, None).unwrap();
         prop_assert_eq!(read, vec![instance]);
+    }
+
+    #[test]
+    fn others_formats_keep_all_that_they_can(instance in any_instance()) {
+        let up = instance.with_state(State::Up);
+        for (_, format) in Format::ALL {
+            let value = encode(format, &up, 7).unwrap();
+            let path = Paths::new("/", &[]).of_instance(format, &up);
+            let node = id_of(path.rsplit_once('/').unwrap().1).unwrap();
+            let read = decode(&book(), &node, &value, None).unwrap();
+            let expected = match format {
+                Format::GoKit => {
+                    Instance::new("book", up.address().clone()).unwrap().with_id(up.id().as_str()).unwrap()
+                }
+                // It must say what is spoken.
+                Format::Kratos if up.protocol().is_none() => up.clone().with_protocol("grpc").unwrap(),
+                // A number in 32 bits holds ten times as much.
+                Format::Kitex if up.weight() > u32::MAX / 10 => up.clone().with_weight(read[0].weight()),
+                Format::Curator | Format::Kratos | Format::Kitex => up.clone(),
+            };
+            prop_assert_eq!(read, vec![expected], "{:?}", format);
+        }
     }
 
     #[test]
