@@ -81,10 +81,10 @@ mod tests {
     use std::sync::Arc;
 
     use tokio::io::AsyncWriteExt;
-    use tokio::net::TcpStream;
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::time::sleep;
 
-    use crate::fake::{REQUEST, SESSION, let_in, listen, session};
+    use crate::fake::{REQUEST, SESSION, grant, let_in, listen, session};
     use crate::frames::{frame, read_frame};
     use crate::owners::Left;
     use crate::session::User;
@@ -99,6 +99,30 @@ mod tests {
             let error: i32 = if number == (-2_i32).to_be_bytes() { 0 } else { -101 };
             let answer = [number, &[0; 8], &error.to_be_bytes()];
             stream.write_all(&frame(&answer.concat())).await.unwrap();
+        }
+    }
+
+    /// A session that lives, whose server hangs up once and then says nothing until by two fifths of the session's timeout
+    /// its own client would dial anew; and who asked for the session meanwhile, who are let in or not.
+    async fn silence(server: &TcpListener, let_in_who_asks: bool) -> (TcpStream, Vec<TcpStream>) {
+        let mut first = let_in(server, SESSION).await;
+        answer(&mut first, 1 + 1).await;
+        drop(first);
+        let mut silent = let_in(server, SESSION).await;
+        answer(&mut silent, 1).await;
+        let mut asked = Vec::new();
+        let most = sleep(REQUEST * 2 * 2 / 5 - PATIENCE / 4);
+        tokio::pin!(most);
+        loop {
+            tokio::select! {
+                () = &mut most => return (silent, asked),
+                Ok((mut stream, _)) = server.accept() => {
+                    if let_in_who_asks {
+                        grant(&mut stream, SESSION).await;
+                    }
+                    asked.push(stream);
+                }
+            }
         }
     }
 
@@ -134,25 +158,7 @@ mod tests {
     async fn of_many_who_doubt_a_session_one_asks_for_it() {
         let server = listen().await;
         let session = session(&server);
-        let serve = async {
-            let mut first = let_in(&server, SESSION).await;
-            answer(&mut first, 1 + 1).await;
-            drop(first);
-            // It lives, and its server says nothing for long.
-            let mut silent = let_in(&server, SESSION).await;
-            answer(&mut silent, 1).await;
-            let mut asked = Vec::new();
-            // By two fifths of the session's timeout its own client dials anew.
-            let most = sleep(REQUEST * 2 * 2 / 5 - PATIENCE / 4);
-            tokio::pin!(most);
-            loop {
-                tokio::select! {
-                    () = &mut most => break,
-                    stream = let_in(&server, SESSION) => asked.push(stream),
-                }
-            }
-            (silent, asked.len())
-        };
+        let serve = silence(&server, true);
         let follow = async {
             let client = session.client().await.unwrap();
             let follow = async || {
@@ -163,7 +169,7 @@ mod tests {
             assert!(session.lives(&client));
         };
         let ((_silent, asked), ()) = tokio::join!(serve, follow);
-        assert_eq!(asked, 1, "of three");
+        assert_eq!(asked.len(), 1, "of three");
     }
 
     /// A session of four seconds is renewed every 1.3 s, by calls that end those that ask.
@@ -171,24 +177,8 @@ mod tests {
     async fn who_is_cut_off_in_the_middle_has_asked_all_the_same() {
         let server = listen().await;
         let session = session(&server);
-        let serve = async {
-            let mut first = let_in(&server, SESSION).await;
-            answer(&mut first, 1 + 1).await;
-            drop(first);
-            let mut silent = let_in(&server, SESSION).await;
-            answer(&mut silent, 1).await;
-            // As slow to those who ask.
-            let mut asked = Vec::new();
-            let most = sleep(REQUEST * 2 * 2 / 5 - PATIENCE / 4);
-            tokio::pin!(most);
-            loop {
-                tokio::select! {
-                    () = &mut most => break,
-                    Ok(stream) = server.accept() => asked.push(stream),
-                }
-            }
-            (silent, asked.len())
-        };
+        // As slow to those who ask.
+        let serve = silence(&server, false);
         let follow = async {
             let client = session.client().await.unwrap();
             let follow = async || {
@@ -199,7 +189,7 @@ mod tests {
             tokio::join!(follow(), follow(), client.check_stat("/")).2.ok();
         };
         let ((_silent, asked), ()) = tokio::join!(serve, follow);
-        assert_eq!(asked, 1);
+        assert_eq!(asked.len(), 1);
     }
 
     /// What could not be removed goes with its session, once nobody is left who would remove it.
