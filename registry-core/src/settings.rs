@@ -27,7 +27,8 @@ pub struct Settings {
     pub register_timeout: Duration,
     /// The least time between two publishes of one watch; 100 ms. The first change goes out at once.
     pub publish_interval: Duration,
-    /// How many claims a second all registrations of this registry make together; 100.
+    /// How many claims a second all registrations of this registry make together, and how many of them may be without an
+    /// answer at a time; 100.
     pub claims_per_second: u32,
     /// The first and the largest pause between attempts, each taken at random between zero and its value;
     /// 100 ms and 5 s.

@@ -126,15 +126,18 @@ impl<L: Lease> LeaseDriver<L> {
     async fn claim(&mut self, how: Claim, not_before: Instant) -> Phase {
         let turn = async {
             sleep_until(not_before).await;
-            self.pace.turn().await;
+            self.pace.turn().await
         };
-        if let Step::Leave(leave) = self.inbox.race(turn).await {
-            return Phase::Leaving(leave);
-        }
+        let turn = match self.inbox.race(turn).await {
+            Step::Leave(leave) => return Phase::Leaving(leave),
+            Step::Done(turn) => turn,
+        };
         let (sent, instance) = (Instant::now(), self.inbox.take());
         self.tried = true;
         let claim = bounded(self.settings.request_timeout * 2, "claim", self.lease.claim(how, &instance));
-        let claimed = match self.inbox.race(claim).await {
+        let claimed = self.inbox.race(claim).await;
+        drop(turn);
+        let claimed = match claimed {
             Step::Leave(leave) => return Phase::Leaving(leave),
             Step::Done(claimed) => claimed,
         };
